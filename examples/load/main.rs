@@ -11,6 +11,8 @@
 //! answer, or answer a byte a second. The figures are the delay of the steps of the other canaries, and the operator's memory. Each hostile
 //! canary has `--hostile-metrics N` metrics (100, the most that the schema allows; for more, this program removes the limit from the
 //! schema).
+//! `--pages N` measures `flagger dashboard` with N open pages in place of the operator, while the progressing canaries take a step in each
+//! interval.
 //! `--program FILE` measures another build of the operator.
 //!
 //! Churn means a new version and twenty changes of unrelated Deployments each second; memory is measured again after it.
@@ -24,6 +26,7 @@
     reason = "a measurement ends at the first thing that goes wrong"
 )]
 
+mod dashboard;
 mod hostile;
 mod lab;
 mod measure;
@@ -31,7 +34,7 @@ mod report;
 mod servers;
 mod workloads;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use flagger_rs::api::limits;
 
@@ -50,6 +53,8 @@ pub struct Size {
     pub hostile: usize,
     /// The number of metrics of each hostile canary.
     pub hostile_metrics: usize,
+    /// The number of open pages of the dashboard; 0 measures the operator.
+    pub pages: usize,
     /// The operator's binary; `None` if it has to be built.
     pub program: Option<PathBuf>,
 }
@@ -57,55 +62,13 @@ pub struct Size {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let mut given = std::collections::BTreeMap::new();
-    for pair in args.chunks(2) {
-        let [name, value] = pair else { return usage() };
-        given.insert(name.as_str(), value.as_str());
-    }
-    let json = given.remove("--json");
-    let program = given.remove("--program").map(PathBuf::from);
-    let mut number = |name| given.remove(name).map(str::parse::<usize>);
-    let asked = (
-        number("--canaries").unwrap_or(Ok(1000)),
-        number("--unrelated"),
-        number("--progressing"),
-        number("--churn").unwrap_or(Ok(0)),
-        number("--hostile").unwrap_or(Ok(0)),
-        number("--hostile-metrics").unwrap_or(Ok(limits::METRICS)),
-    );
-    let (
-        Ok(canaries),
-        Ok(unrelated),
-        Ok(progressing),
-        Ok(churn),
-        Ok(hostile),
-        Ok(hostile_metrics),
-        true,
-    ) = (
-        asked.0,
-        asked.1.transpose(),
-        asked.2.transpose(),
-        asked.3,
-        asked.4,
-        asked.5,
-        given.is_empty(),
-    )
-    else {
+    let Some((size, json)) = read(&args) else {
         return usage();
     };
-    let size = Size {
-        canaries,
-        unrelated: unrelated.unwrap_or(3 * canaries),
-        progressing: progressing.unwrap_or((canaries / 10).clamp(1, 500)),
-        churn,
-        hostile,
-        hostile_metrics,
-        program,
-    };
-    let figures = if size.hostile > 0 {
-        hostile::all(size.clone()).await
-    } else {
-        measure::all(size.clone()).await
+    let figures = match &size {
+        size if size.pages > 0 => dashboard::all(size.clone()).await,
+        size if size.hostile > 0 => hostile::all(size.clone()).await,
+        size => measure::all(size.clone()).await,
     };
     print!("{}", report::table(&figures));
     if let Some(path) = json {
@@ -118,9 +81,36 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Reads the flags. Returns the size, and the file for the figures.
+fn read(args: &[String]) -> Option<(Size, Option<String>)> {
+    let mut given = BTreeMap::new();
+    for pair in args.chunks(2) {
+        let [name, value] = pair else { return None };
+        given.insert(name.as_str(), value.clone());
+    }
+    let json = given.remove("--json");
+    let program = given.remove("--program").map(PathBuf::from);
+    let mut number = |name, default| match given.remove(name) {
+        Some(number) => number.parse::<usize>().ok(),
+        None => Some(default),
+    };
+    let canaries = number("--canaries", 1000)?;
+    let size = Size {
+        canaries,
+        unrelated: number("--unrelated", 3 * canaries)?,
+        progressing: number("--progressing", (canaries / 10).clamp(1, 500))?.min(canaries),
+        churn: number("--churn", 0)?,
+        hostile: number("--hostile", 0)?,
+        hostile_metrics: number("--hostile-metrics", limits::METRICS)?,
+        pages: number("--pages", 0)?,
+        program,
+    };
+    given.is_empty().then_some((size, json))
+}
+
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: load [--canaries N] [--unrelated N] [--progressing N] [--churn MINUTES] [--hostile N] [--hostile-metrics N] [--program FILE] [--json FILE]"
+        "usage: load [--canaries N] [--unrelated N] [--progressing N] [--churn MINUTES] [--hostile N] [--hostile-metrics N] [--pages N] [--program FILE] [--json FILE]"
     );
     ExitCode::from(2)
 }

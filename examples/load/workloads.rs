@@ -36,18 +36,11 @@ pub fn namespace(n: usize) -> String {
 
 /// Creates these canaries with their targets, and unrelated Deployments.
 pub async fn create(client: &Client, canaries: Range<usize>, unrelated: Range<usize>) {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
     let own = canaries.clone().map(namespace);
     let others = unrelated
         .clone()
         .map(|n| format!("others-{}", namespace(n)));
-    for name in own.chain(others).collect::<BTreeSet<_>>() {
-        let object = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
-        match namespaces.create(&PostParams::default(), &object).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            other => drop(other.unwrap()),
-        }
-    }
+    create_namespaces(client, own.chain(others)).await;
     write("unrelated Deployments", unrelated, async |n| {
         let api: Api<Deployment> =
             Api::namespaced(client.clone(), &format!("others-{}", namespace(n)));
@@ -59,11 +52,36 @@ pub async fn create(client: &Client, canaries: Range<usize>, unrelated: Range<us
         let api: Api<Deployment> = Api::namespaced(client.clone(), &namespace(n));
         let object = serde_json::from_value(deployment(&name(n))).unwrap();
         api.create(&PostParams::default(), &object).await?;
-        let api: Api<Canary> = Api::namespaced(client.clone(), &namespace(n));
-        let object = serde_json::from_value(canary(&name(n))).unwrap();
-        api.create(&PostParams::default(), &object).await.map(drop)
+        create_canary(client, n).await
     })
     .await;
+}
+
+/// Creates these canaries, without targets.
+pub async fn create_canaries(client: &Client, canaries: Range<usize>) {
+    create_namespaces(client, canaries.clone().map(namespace)).await;
+    write("canaries", canaries, async |n| {
+        create_canary(client, n).await
+    })
+    .await;
+}
+
+async fn create_canary(client: &Client, n: usize) -> Result<(), kube::Error> {
+    let api: Api<Canary> = Api::namespaced(client.clone(), &namespace(n));
+    let object = serde_json::from_value(canary(&name(n))).unwrap();
+    api.create(&PostParams::default(), &object).await.map(drop)
+}
+
+/// Creates those of these namespaces that do not exist.
+async fn create_namespaces(client: &Client, names: impl Iterator<Item = String>) {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    for name in names.collect::<BTreeSet<_>>() {
+        let object = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+        match namespaces.create(&PostParams::default(), &object).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            other => drop(other.unwrap()),
+        }
+    }
 }
 
 /// Creates these hostile canaries with their targets, each in a namespace of its own.
@@ -158,7 +176,7 @@ async fn write(
 }
 
 /// A typical Deployment, of about 3 KB.
-fn deployment(name: &str) -> Value {
+pub fn deployment(name: &str) -> Value {
     let probe = json!({"httpGet": {"path": "/healthz", "port": 9898}, "initialDelaySeconds": 5, "timeoutSeconds": 5});
     json!({"apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": name, "labels": {"app": name, "team": "shop"}, "annotations": {"owner": "shop@example.com"}},

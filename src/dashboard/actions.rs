@@ -66,20 +66,54 @@ fn revision(view: &View) -> Option<&str> {
     revision.as_deref()
 }
 
-/// The buttons of the verbs that are possible now and that the user may use.
+/// When a verb is possible.
+const fn when(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Promote | Verb::Skip => "while a version takes its steps, is paused, or waits.",
+        Verb::Pause => "while a version takes its steps, or waits.",
+        Verb::Resume => {
+            "while a version is paused, or waits before its first step or before its promotion."
+        }
+        Verb::Abort => {
+            "from the begin of a release until its promotion is about to end, unless the version is rolled back already."
+        }
+        Verb::Retry => "after a version has failed, as long as the target has this version.",
+    }
+}
+
+/// The buttons of the verbs that are possible now and that the user may use. Each other verb has a sentence that says why it has none.
 pub fn actions(site: &Site<'_>, canary: &Named, view: &View, may: &[Verb]) -> Markup {
     let possible = possible(view);
-    let verbs = possible.iter().filter(|verb| may.contains(verb));
-    let verbs: Vec<Verb> = verbs.copied().collect();
+    let (allowed, forbidden): (Vec<Verb>, Vec<Verb>) =
+        possible.iter().partition(|verb| may.contains(verb));
+    let impossible = Verb::ALL.iter().filter(|verb| !possible.contains(verb));
     html! {
-        @if !verbs.is_empty() {
+        @if !allowed.is_empty() {
             section.actions aria-labelledby="h-actions" {
                 h2.hidden #h-actions { "Actions" }
-                @for verb in verbs { (action(site, canary, view, verb)) }
+                @for verb in allowed { (action(site, canary, view, verb)) }
             }
-        } @else if !possible.is_empty() {
-            p.dim { "You may read this release, but not steer it." }
         }
+        @if !forbidden.is_empty() {
+            p.dim {
+                "Your account may not " (any_of(&forbidden)) " this release: each of these verbs is a right of its own, and needs the right to patch the Canary, too. "
+                code { (site.typed.kubectl) " -n " (canary.namespace) " auth can-i --list" }
+            }
+        }
+        details.dim {
+            summary { "Other actions" }
+            ul.plain { @for verb in impossible { li { (title(*verb)) " is possible " (when(*verb)) } } }
+        }
+    }
+}
+
+/// The verbs as words: `pause, skip or abort`.
+fn any_of(verbs: &[Verb]) -> String {
+    let words: Vec<_> = verbs.iter().map(|verb| verb.as_str()).collect();
+    match words.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
     }
 }
 

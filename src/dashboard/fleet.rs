@@ -8,9 +8,10 @@ use super::{
     filter::Filter,
     marks,
     place::{Named, Place},
+    recorded::Recorded,
     row::{Rank, Row},
     site::Site,
-    text::{NAME, cut, name, since, until},
+    text::{NAME, cut, name, number, since, until},
 };
 
 /// The number of canaries on one page.
@@ -19,7 +20,13 @@ pub const PAGE: usize = 100;
 const REASON: usize = 240;
 
 /// The canaries that match a filter, those that need attention first. `rows` are all that the user may list, by name.
-pub fn fleet(site: &Site<'_>, filter: &Filter, rows: &[Arc<Row>]) -> Markup {
+/// `reads`: whether the user may list the records of a namespace.
+pub fn fleet(
+    site: &Site<'_>,
+    filter: &Filter,
+    rows: &[Arc<Row>],
+    reads: impl Fn(&str) -> bool,
+) -> Markup {
     let mut matching: Vec<&Arc<Row>> = rows.iter().filter(|row| filter.matches(row)).collect();
     matching.sort_by_key(|row| row.rank());
     let attention = matching
@@ -39,7 +46,7 @@ pub fn fleet(site: &Site<'_>, filter: &Filter, rows: &[Arc<Row>]) -> Markup {
         @if matching.is_empty() {
             p.empty {
                 @if rows.is_empty() { "There are no canaries that you may list." }
-                @else { "No canary matches the filter. " a href=(site.href(&Place::Fleet(Filter::new("", 1)))) { "Show all" } }
+                @else { "No canary matches the filter. " a href=(site.href(&Place::first())) { "Show all" } }
             }
         } @else {
             table.fleet.stack {
@@ -52,7 +59,7 @@ pub fn fleet(site: &Site<'_>, filter: &Filter, rows: &[Arc<Row>]) -> Markup {
                     th.wide scope="col" { "Changed" }
                     th.wide scope="col" { "Ends in" }
                 } }
-                tbody { @for row in shown { (line(site, row)) } }
+                tbody { @for row in shown { (line(site, row, reads(&row.view.namespace))) } }
             }
         }
         @if pages > 1 { (paging(site, filter, page, pages)) }
@@ -72,7 +79,7 @@ fn search(site: &Site<'_>, filter: &Filter) -> Markup {
     }
 }
 
-fn line(site: &Site<'_>, row: &Row) -> Markup {
+fn line(site: &Site<'_>, row: &Row, reads: bool) -> Markup {
     let view = &row.view;
     let has_reason = view.needs_attention || !view.code.is_empty();
     let href = Named::new(&view.namespace, &view.name).map(|canary| {
@@ -81,19 +88,23 @@ fn line(site: &Site<'_>, row: &Row) -> Markup {
             record: None,
         })
     });
+    let recorded = row.recorded.as_ref().filter(|_| reads);
+    let measured = recorded.and_then(|it| it.measured_at(view.weight.intended));
     html! {
         tr id={ "r-" (cut(&view.namespace, NAME)) "." (cut(&view.name, NAME)) } {
             td { (marks::state(view.state)) }
             td.canary {
                 a.open href=[href] { span.dim { (name(&view.namespace)) "/" } strong { (name(&view.name)) } }
+                @if let Some(recorded) = recorded { (versions(recorded)) }
                 @if has_reason { div.why { bdi { (cut(&view.sentence, REASON)) } } }
             }
             td.progress {
                 (marks::bar(view))
-                @if let Some((taken, all)) = marks::steps(view) { span.dim { (taken) "/" (all) } }
+                @if let Some((taken, all)) = view.progress() { span.dim { (taken) "/" (all) } }
             }
             td.num data-label="traffic" {
                 @if view.weight.intended > 0 || (view.strategy == "canary" && view.state.is_in_run()) { (view.weight.intended) " %" } @else { "–" }
+                @if let Some(measured) = measured { div.dim { (number(measured)) " % measured" } }
             }
             td.num.wide {
                 @if view.state.is_in_run() { (view.failed_checks.now) "/" (view.failed_checks.threshold) } @else { "–" }
@@ -105,6 +116,16 @@ fn line(site: &Site<'_>, row: &Row) -> Markup {
                     None => "–",
                 }
             }
+        }
+    }
+}
+
+fn versions(recorded: &Recorded) -> Markup {
+    let (from, to) = &recorded.versions;
+    html! {
+        div.dim {
+            bdi { (from) } " → " bdi { (to) }
+            @if recorded.more > 0 { ", " (recorded.more) " more images" }
         }
     }
 }

@@ -61,6 +61,11 @@ pub fn is_name(word: &str) -> bool {
 }
 
 impl Place {
+    /// All canaries.
+    pub fn first() -> Self {
+        Self::Fleet(Filter::new("", 1))
+    }
+
     /// The page at a path with a query, such as `/?q=ns:shop`; `None` if there is none.
     pub fn parse(address: &str) -> Option<Self> {
         let (path, query) = address.split_once('?').unwrap_or((address, ""));
@@ -127,7 +132,10 @@ impl Place {
 
     /// Whether the page follows changes of the cluster.
     pub const fn is_live(&self) -> bool {
-        matches!(self, Self::Fleet(_) | Self::Release { record: None, .. })
+        matches!(
+            self,
+            Self::Fleet(_) | Self::Setup | Self::Release { record: None, .. }
+        )
     }
 
     /// The name of the page in the title of its window.

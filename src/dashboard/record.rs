@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::{
     chart::{chart, unit},
     marks,
+    place::Named,
     series::{Point, Series},
     site::Site,
     text::{NAME, clock, cut, name, number, sentence, since, with_unit},
@@ -40,6 +41,7 @@ pub fn record(site: &Site<'_>, release: &Release) -> Markup {
         @if let Some(evidence) = &evidence {
             (timeline(site, spec, evidence))
             @for (place, metric) in evidence.metrics.iter().enumerate().take(ROWS) { (measured(evidence, place, metric)) }
+            (unmeasured(site, release, &evidence))
             (hooks(&evidence.hooks))
             @if evidence.left_out > 0 { p.dim { (evidence.left_out) " older entries were left out of the record." } }
         } @else if spec.evidence.is_some() {
@@ -147,6 +149,27 @@ fn measured(evidence: &RunEvidence, place: usize, metric: &Metric) -> Markup {
                     summary { "Query to " (name(&metric.provider)) " at " (name(&metric.host)) }
                     pre { code { (cut(&metric.query, 4000)) } }
                 }
+            }
+        }
+    }
+}
+
+/// How to get the curve of the primary, if a metric has none.
+fn unmeasured(site: &Site<'_>, release: &Release, evidence: &RunEvidence) -> Markup {
+    let is_alone = |place: usize| {
+        let series = Series::of(evidence, place);
+        !series.is_compared && !series.points.is_empty()
+    };
+    let has_one = (0..evidence.metrics.len()).any(is_alone);
+    let namespace = release.metadata.namespace.as_deref().unwrap_or_default();
+    let canary = Named::new(namespace, &release.spec.canary);
+    html! {
+        @if let Some(Named { namespace, name }) = canary.filter(|_| has_one) {
+            p.dim {
+                "The primary was not measured where a chart has one curve: a threshold judges the canary alone. With this annotation, the operator also "
+                "compares both versions in each built-in metric from the next release on, and thresholds decide as before: "
+                code { (site.typed.kubectl) " -n " (namespace) " annotate canary " (name) " flagger-rs.github.io/analysis=observe" }
+                ". Any other metric needs the fields " code { "compare" } " and " code { "counts" } "."
             }
         }
     }

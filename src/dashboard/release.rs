@@ -11,11 +11,7 @@ use super::{
     text::{name, sentence, since, until},
 };
 use crate::{
-    api::{
-        action,
-        canary::CanaryPhase,
-        release::{Release, ReleaseResult},
-    },
+    api::{action, release::Release, status::ConditionType},
     view::{Event, Image, Pod, Version, View},
 };
 
@@ -48,14 +44,6 @@ impl<'a> Shown<'a> {
             None => records.next(),
         }
     }
-
-    /// Whether a record is the one of the current run, or of the last one if no run is in progress.
-    fn is_current(&self, release: &Release) -> bool {
-        let spec = &release.spec;
-        let waits = self.view.phase == CanaryPhase::Waiting.as_str();
-        self.view.revision.applied.as_ref() == Some(&spec.revision)
-            || (waits && spec.result == ReleaseResult::Running)
-    }
 }
 
 /// The page of a canary. If its address names a record, the page shows the record only.
@@ -68,7 +56,7 @@ pub fn release(site: &Site<'_>, shown: &Shown<'_>) -> Markup {
         }
         @match record {
             Some(found) => {
-                @if shown.named.is_none() && !shown.is_current(found) { p.dim { "The last recorded release is another version:" } }
+                @if shown.named.is_none() && !shown.view.is_recorded_by(&found.spec.revision, found.spec.result) { p.dim { "The last recorded release is another version:" } }
                 (self::record(site, found))
             }
             None if shown.records.is_none() => p.dim { "You may not read the records of releases." },
@@ -89,7 +77,7 @@ fn head(site: &Site<'_>, shown: &Shown<'_>) -> Markup {
     };
     html! {
         p.crumbs {
-            a href=(site.href(&Place::parse("/").unwrap_or(Place::Setup))) { "Canaries" } " / "
+            a href=(site.href(&Place::first())) { "Canaries" } " / "
             @if shown.named.is_some() { a href=(site.href(&current)) { "Current state" } " / " }
             a href=(site.href(&history)) { "History" }
         }
@@ -127,7 +115,7 @@ fn facts(site: &Site<'_>, view: &View) -> Markup {
                     " " (sentence(&action.text))
                 }
             }
-            @for condition in view.conditions.iter().filter(|it| it.type_ == "WriteRefused").take(1) {
+            @for condition in view.conditions.iter().filter(|it| it.type_ == ConditionType::WriteRefused.as_str()).take(1) {
                 dt { "Write refused" } dd { (sentence(&condition.message)) }
             }
         }
@@ -135,7 +123,7 @@ fn facts(site: &Site<'_>, view: &View) -> Markup {
 }
 
 fn steps(site: &Site<'_>, view: &View) -> Markup {
-    let Some((taken, all)) = marks::steps(view) else {
+    let Some((taken, all)) = view.progress() else {
         return html! {};
     };
     let is_canary = view.strategy == "canary";

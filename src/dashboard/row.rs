@@ -1,11 +1,14 @@
 //! One canary in the list, small enough to keep thousands of them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::text::{NAME, SENTENCE, cut};
+use super::{
+    recorded::Recorded,
+    text::{NAME, SENTENCE, cut},
+};
 use crate::view::{Seen, State, View};
 
 /// The maximum number of labels that the filter knows of a canary.
@@ -16,6 +19,8 @@ const LABELS: usize = 32;
 pub struct Row {
     /// Its view, without the parts that the list does not show.
     pub view: View,
+    /// The record of its current run, or of the last one; `None` if it is not known.
+    pub recorded: Option<Arc<Recorded>>,
     labels: BTreeMap<String, String>,
     searched: String,
 }
@@ -51,12 +56,29 @@ impl Row {
         view.checks = Vec::new();
         view.hooks = Vec::new();
         view.action = None;
-        let searched = format!("{}/{} {}", view.namespace, view.name, view.sentence);
         Self {
-            searched: searched.to_lowercase(),
+            searched: searched(&view),
             labels,
             view,
+            recorded: None,
         }
+    }
+
+    /// The row with a record, if it is of the current run or of the last one.
+    #[must_use]
+    pub fn with(mut self, recorded: Option<&Arc<Recorded>>) -> Self {
+        let of_this = recorded.filter(|recorded| recorded.is_of(&self.view));
+        self.recorded = of_this.cloned();
+        self
+    }
+
+    /// The row from this time on, if the next sign of the operator is overdue now; `None` if the row stays as it is.
+    pub fn silent(&self, now: Timestamp) -> Option<Self> {
+        self.view.overdue_since(now)?;
+        let mut row = self.clone();
+        row.view.fall_silent(now);
+        row.searched = searched(&row.view);
+        Some(row)
     }
 
     /// Whether the Canary has a label with this value.
@@ -78,4 +100,9 @@ impl Row {
             _ => Rank::Quiet,
         }
     }
+}
+
+/// The text, in lower case, in which the filter searches.
+fn searched(view: &View) -> String {
+    format!("{}/{} {}", view.namespace, view.name, view.sentence).to_lowercase()
 }

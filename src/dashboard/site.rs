@@ -133,12 +133,12 @@ pub struct Assets {
 }
 
 /// The document of a message, such as an error: a title, a text, and a command to type.
-pub fn message(title: &str, text: &str, command: Option<&str>) -> Markup {
+pub fn message(site: &Site<'_>, title: &str, text: &str, command: Option<&str>) -> Markup {
     html! {
         h1 { (name(title)) }
         @for line in text.lines().take(8) { p { (super::text::sentence(line)) } }
         @if let Some(command) = command { p { code { (command) } } }
-        p { a href="/" { "All canaries" } }
+        p { a href=(site.href(&Place::first())) { "All canaries" } }
     }
 }
 

@@ -83,6 +83,15 @@ fn progressing() -> View {
     View::of(&seen, now())
 }
 
+fn aborted() -> View {
+    let verdict = json!([{"type": "Verdict", "status": "True", "reason": "Aborted", "message": "Aborted by jane@example.com: errors."}]);
+    let seen = Seen {
+        canary: canary("podinfo", &status("Failed", 0, &verdict)),
+        ..Seen::default()
+    };
+    View::of(&seen, now())
+}
+
 fn evidence() -> Value {
     let compared = |requests: u32, bad: u32| {
         json!({"state": "undecided", "decides": true, "detail": "not decided yet", "requests": requests, "bad": bad,
@@ -186,7 +195,7 @@ fn page_of(view: &View, may: &[Verb], named_record: Option<&str>) -> String {
 fn each_page_is_as_in_its_file() {
     is_page(
         "fleet",
-        &with_site(|site| fleet(site, &Filter::new("", 1), &rows())).into_string(),
+        &with_site(|site| fleet(site, &Filter::new("", 1), &rows(), |_| true)).into_string(),
     );
     is_page("release", &page_of(&progressing(), &Verb::ALL, None));
     is_page("record", &page_of(&progressing(), &[], Some("podinfo-1")));
@@ -221,17 +230,11 @@ fn each_page_is_as_in_its_file() {
         )
         .into_string(),
     );
-    is_page(
-        "frame",
-        &framed(
-            false,
-            message(
-                "This cannot be shown",
-                "One.\nTwo.",
-                Some("kubectl flagger list -A"),
-            ),
-        ),
-    );
+    let error = with_site(|site| {
+        let command = Some("kubectl flagger list -A");
+        message(site, "This cannot be shown", "One.\nTwo.", command)
+    });
+    is_page("frame", &framed(false, error));
     is_page("embed", &framed(true, Markup::default()));
 }
 
@@ -261,7 +264,8 @@ fn framed(embed: bool, content: Markup) -> String {
 #[test]
 fn what_needs_attention_is_first_and_the_filter_chooses() {
     let shown = |filter: &str| {
-        let html = with_site(|site| fleet(site, &Filter::new(filter, 1), &rows())).into_string();
+        let html =
+            with_site(|site| fleet(site, &Filter::new(filter, 1), &rows(), |_| true)).into_string();
         let rows = html.split("<tr id=\"r-shop.").skip(1);
         rows.map(|row| row.split('"').next().unwrap().to_owned())
             .collect::<Vec<_>>()
@@ -282,11 +286,67 @@ fn what_needs_attention_is_first_and_the_filter_chooses() {
 }
 
 #[test]
+fn a_row_reports_an_operator_that_gives_no_sign() {
+    let podinfo = rows().swap_remove(1);
+    let at = |minutes: i64| now() + jiff::SignedDuration::from_mins(minutes);
+    assert!(podinfo.silent(at(9)).is_none());
+    let silent = podinfo.silent(at(11)).unwrap();
+    assert_eq!(silent.rank(), Rank::Attention);
+    assert!(silent.silent(at(12)).is_none(), "it is reported once");
+    let html =
+        with_site(|site| fleet(site, &Filter::new("sign", 1), &[Arc::new(silent)], |_| true));
+    let html = html.into_string();
+    assert!(
+        html.contains("There is no sign of the operator since 2026-11-28T10:11:37Z."),
+        "{html}"
+    );
+    // An idle canary needs no sign.
+    assert!(rows()[0].silent(at(100_000)).is_none());
+}
+
+#[test]
+fn a_row_has_the_versions_and_the_measured_traffic_of_its_own_release() {
+    let [_, podinfo, search] = rows().try_into().unwrap();
+    let measured = Arc::new(Recorded::of(&release_of("podinfo-3", json!({}))));
+    let others = Arc::new(Recorded::of(&release_of(
+        "podinfo-2",
+        json!({"revision": "v1-old"}),
+    )));
+    let html = |row: &Arc<Row>, recorded: &Arc<Recorded>, reads: bool| {
+        let row = Arc::new(Row::clone(row).with(Some(recorded)));
+        with_site(|site| fleet(site, &Filter::new("", 1), &[row], |_| reads)).into_string()
+    };
+    let page = html(&podinfo, &measured, true);
+    assert!(
+        page.contains("<bdi>podinfo:3.1.0</bdi> → <bdi>podinfo:3.1.1</bdi>"),
+        "{page}"
+    );
+    assert!(
+        page.contains("30 %<div class=\"dim\">10 % measured</div>"),
+        "{page}"
+    );
+    // The record was written at another weight.
+    let page = html(&search, &measured, true);
+    assert!(
+        page.contains("podinfo:3.1.1") && !page.contains("measured"),
+        "{page}"
+    );
+    for (recorded, reads) in [(&others, true), (&measured, false)] {
+        let page = html(&podinfo, recorded, reads);
+        assert!(
+            !page.contains("podinfo:3.1.1") && !page.contains("measured"),
+            "{page}"
+        );
+    }
+}
+
+#[test]
 fn a_long_list_has_pages() {
     let all = (0..250).map(|n| canary(&format!("c{n:03}"), &status("Succeeded", 0, &json!([]))));
     let all: Vec<_> = all.map(|it| Arc::new(Row::of(it, now()))).collect();
-    let page =
-        |page| with_site(|site| fleet(site, &Filter::new("ns:shop", page), &all)).into_string();
+    let page = |page| {
+        with_site(|site| fleet(site, &Filter::new("ns:shop", page), &all, |_| true)).into_string()
+    };
     assert_eq!(page(1).matches("<tr id=").count(), 100);
     assert!(
         page(1).contains("Page 1 of 3") && page(1).contains("href=\"/?q=ns%3Ashop&amp;page=2\"")
@@ -312,13 +372,53 @@ fn only_the_buttons_that_are_possible_and_allowed_are_shown() {
     );
     assert_eq!(buttons(&view, &[Verb::Pause, Verb::Retry]), ["pause"]);
     assert_eq!(buttons(&view, &[]), [""; 0]);
-    assert!(page_of(&view, &[], None).contains("but not steer it"));
+    for (may, expected) in [
+        (
+            &[][..],
+            Some("may not pause, skip, promote or abort this release"),
+        ),
+        (
+            &[Verb::Pause, Verb::Abort],
+            Some("may not skip or promote this release"),
+        ),
+        (&Verb::ALL, None),
+    ] {
+        let html = page_of(&view, may, None);
+        match expected {
+            Some(expected) => assert!(html.contains(expected), "{html}"),
+            None => assert!(!html.contains("Your account may not"), "{html}"),
+        }
+    }
     let html = page_of(&view, &[Verb::Abort], None);
     assert!(
         html.contains("kubectl flagger -n shop abort podinfo --reason"),
         "{html}"
     );
     assert!(html.contains("name=\"revision\" value=\"v1-b\""), "{html}");
+}
+
+/// A person on call who has aborted a release reads what is possible now, and not that the account may do nothing.
+#[test]
+fn each_action_without_a_button_has_a_true_sentence() {
+    let html = page_of(&aborted(), &[], None);
+    assert!(html.contains("may not retry this release"), "{html}");
+    for verb in ["Pause", "Skip", "Promote", "Abort", "Resume"] {
+        let sentence = format!("<li>{verb} is possible ");
+        assert!(html.contains(&sentence), "{verb}: {html}");
+    }
+    assert!(!html.contains("<li>Retry is possible"), "{html}");
+    let html = page_of(&aborted(), &[Verb::Retry], None);
+    assert!(html.contains("Retry podinfo") && !html.contains("Your account may not"));
+    for view in [progressing(), aborted()] {
+        let html = page_of(&view, &Verb::ALL, None);
+        for verb in Verb::ALL {
+            let button = html.contains(&format!("id=\"do-{verb}\""));
+            let sentence = html
+                .to_lowercase()
+                .contains(&format!("<li>{verb} is possible"));
+            assert!(button != sentence, "{verb}: {html}");
+        }
+    }
 }
 
 /// Text that a browser would run, or that would hide the text beside it, or that is far too long.
@@ -383,8 +483,8 @@ fn hostile_texts_are_escaped_and_cut_wherever_they_are() {
         [
             release(site, &shown).into_string(),
             history(site, &canary, Some(&records), Some(&pair)).into_string(),
-            fleet(site, &Filter::new(&text, 1), &rows).into_string(),
-            fleet(site, &Filter::new("", 1), &rows).into_string(),
+            fleet(site, &Filter::new(&text, 1), &rows, |_| true).into_string(),
+            fleet(site, &Filter::new("", 1), &rows, |_| true).into_string(),
             login(&text, None).into_string(),
         ]
     });

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
+    ops::Range,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -47,22 +48,43 @@ pub struct Contents {
     details: Mutex<HashMap<([u8; 32], Named), Kept>>,
     lists: Mutex<HashMap<List, Rendered>>,
     marks: RandomState,
+    /// The number of lists that were rendered.
+    #[cfg(test)]
+    pub rendered: std::sync::atomic::AtomicUsize,
 }
 
-/// A rendered list: its filter, the namespaces, and whether it is in a frame. Visitors with the same rights share it.
-type List = (String, Visible, bool);
+/// A list of canaries. Visitors with the same rights share it.
+#[derive(PartialEq, Eq, Hash)]
+struct List {
+    /// The query of its address.
+    filter: String,
+    /// The namespaces whose canaries it has.
+    canaries: Visible,
+    /// The namespaces whose records it shows.
+    records: Visible,
+    /// Whether it is in a frame.
+    embed: bool,
+}
 
 /// A list, with the number of changes that it has, and the time at which it was rendered.
 type Rendered = (u64, Instant, Arc<Content>);
 
 /// The content of a page. Open pages with the same content share it.
 pub struct Content {
-    /// The markup.
-    pub html: String,
     /// A mark: two contents with the same mark are the same.
     pub mark: String,
-    /// The event for open pages.
+    /// The event for open pages: the mark, and the markup on one line.
     pub message: Bytes,
+    /// The part of the event that is markup.
+    markup: Range<usize>,
+}
+
+impl Content {
+    /// The markup.
+    pub fn html(&self) -> &str {
+        let markup = self.message.get(self.markup.clone());
+        str::from_utf8(markup.unwrap_or_default()).unwrap_or_default()
+    }
 }
 
 /// The objects of a canary, as a visitor may read them.
@@ -87,6 +109,8 @@ impl Contents {
             details: Mutex::default(),
             lists: Mutex::default(),
             marks: RandomState::new(),
+            #[cfg(test)]
+            rendered: Default::default(),
         }
     }
 
@@ -100,16 +124,15 @@ impl Contents {
     }
 
     fn content(&self, markup: Markup) -> Arc<Content> {
-        let html = markup.into_string();
+        // A line of an event ends at each of these characters.
+        let html = markup.into_string().replace(['\n', '\r'], " ");
         let mark = format!("{:016x}", self.marks.hash_one(&html));
-        let lines = html
-            .split(['\n', '\r'])
-            .map(|line| format!("data: {line}\n"));
-        let message = format!("id: {mark}\n{}\n", lines.collect::<Vec<_>>().concat());
+        let head = format!("id: {mark}\ndata: ");
+        let message = [head.as_str(), &html, "\n\n"].concat();
         Arc::new(Content {
-            html,
             mark,
             message: message.into(),
+            markup: head.len()..head.len() + html.len(),
         })
     }
 
@@ -124,10 +147,10 @@ impl Contents {
         let markup: Markup = match place {
             Place::Fleet(filter) => return self.list(visitor, filter, embed).await,
             Place::Setup => {
-                let visible = self.visible(visitor).await?;
+                let visible = self.visible(visitor, Kind::Canary).await?;
                 let rows = self.fleet.rows(|namespace| visible.has(namespace));
                 let views: Vec<&View> = rows.iter().map(|row| &row.view).collect();
-                setup::page(visitor, &views, &self.typed.kubectl).await?
+                setup::page(visitor, &views, &self.typed).await?
             }
             Place::Release { canary, record } => {
                 self.release(visitor, &site, canary, record.as_deref())
@@ -141,8 +164,8 @@ impl Contents {
         Ok(self.content(markup))
     }
 
-    /// The canaries that a visitor may list.
-    async fn visible(&self, visitor: &Visitor) -> Result<Visible, Refusal> {
+    /// The namespaces with canaries whose objects of a kind a visitor may list.
+    async fn visible(&self, visitor: &Visitor, kind: Kind) -> Result<Visible, Refusal> {
         let mut changes = self.fleet.changes();
         let complete = changes.wait_for(|version| *version > 0);
         if !matches!(timeout(FIRST_LIST, complete).await, Ok(Ok(_))) {
@@ -150,7 +173,7 @@ impl Contents {
                 "the canaries are not listed yet".to_owned(),
             ));
         }
-        Ok(visitor.visible(self.fleet.namespaces()).await?)
+        Ok(visitor.visible(kind, || self.fleet.namespaces()).await?)
     }
 
     async fn list(
@@ -159,17 +182,27 @@ impl Contents {
         filter: &Filter,
         embed: bool,
     ) -> Result<Arc<Content>, Refusal> {
-        let visible = self.visible(visitor).await?;
+        let canaries = self.visible(visitor, Kind::Canary).await?;
+        let records = self.visible(visitor, Kind::Release).await?;
         let version = *self.fleet.changes().borrow();
-        let key = (filter.query(), visible, embed);
+        let key = List {
+            filter: filter.query(),
+            canaries,
+            records,
+            embed,
+        };
         if let Some((of, rendered, list)) = lock(&self.lists).get(&key)
             && *of == version
             && rendered.elapsed() < RENDERED
         {
             return Ok(list.clone());
         }
-        let rows = self.fleet.rows(|namespace| key.1.has(namespace));
-        let list = self.content(dashboard::fleet(&self.site(embed), filter, &rows));
+        let rows = self.fleet.rows(|namespace| key.canaries.has(namespace));
+        let reads = |namespace: &str| key.records.has(namespace);
+        let list = self.content(dashboard::fleet(&self.site(embed), filter, &rows, reads));
+        #[cfg(test)]
+        self.rendered
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut lists = lock(&self.lists);
         if lists.len() >= KEPT {
             lists.retain(|_, (of, rendered, _)| *of == version && rendered.elapsed() < RENDERED);

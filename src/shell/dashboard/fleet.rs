@@ -8,13 +8,19 @@ use std::{
 };
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use serde_json::Value;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, interval, sleep},
+};
 
 use crate::{
-    dashboard::{Named, Row},
+    api::release::{RESULT, Release},
+    dashboard::{Named, Recorded, Row},
+    records,
     shell::{
-        api_server::{person::Person, visitors::Followed},
+        api_server::person::{Change, Person},
         client::remark,
         clock,
         lock::lock,
@@ -24,6 +30,10 @@ use crate::{
 
 /// A watch that fails again and again does so at least this often. One that works again reports nothing until a canary changes.
 const RECOVERED: Duration = Duration::from_secs(45);
+/// The least time between two versions of the list.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often to look for runs whose operator gives no sign.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The namespace and the name of a canary.
 pub(super) type Key = (String, String);
@@ -34,7 +44,11 @@ pub struct Fleet(Arc<Inner>);
 
 struct Inner {
     rows: Mutex<BTreeMap<Key, Arc<Row>>>,
-    /// Counts the changes; 0 until all canaries have been listed.
+    /// The newest record of each canary that is in a run, or whose last version has failed.
+    records: Mutex<BTreeMap<Key, Arc<Recorded>>>,
+    /// Wakes the task that publishes a version.
+    changed: Notify,
+    /// Counts the versions of the list; 0 until all canaries have been listed.
     version: watch::Sender<u64>,
     /// When the watch last failed, unless it has seen a change since.
     failed: Mutex<Option<Instant>>,
@@ -44,6 +58,8 @@ impl Default for Fleet {
     fn default() -> Self {
         Self(Arc::new(Inner {
             rows: Mutex::default(),
+            records: Mutex::default(),
+            changed: Notify::new(),
             version: watch::Sender::new(0),
             failed: Mutex::default(),
         }))
@@ -51,29 +67,44 @@ impl Default for Fleet {
 }
 
 impl Fleet {
-    /// Follows all canaries of a namespace, or of all. Does not end.
+    /// Follows all canaries of a namespace, or of all, and publishes their changes. Does not end.
     pub async fn follow(&self, person: Person, namespace: Option<&str>) {
-        let mut changes = pin!(person.follow(Kind::Canary, namespace));
+        tokio::join!(
+            self.watch(&person, namespace),
+            self.watch_records(&person, namespace),
+            self.publish()
+        );
+    }
+
+    async fn watch(&self, person: &Person, namespace: Option<&str>) {
+        let mut changes = pin!(person.watch_all(Kind::Canary, namespace, None));
         let mut listed: Option<BTreeMap<Key, Arc<Row>>> = None;
         while let Some(change) = changes.next().await {
             *lock(&self.0.failed) = change.is_err().then(Instant::now);
             match change {
-                Ok(Followed::Restarted) => listed = Some(BTreeMap::new()),
-                Ok(Followed::Is(canary)) => {
+                Ok(Change::Began) => listed = Some(BTreeMap::new()),
+                Ok(Change::Is(canary)) => {
                     let (key, row) = row(canary);
                     match &mut listed {
                         Some(listed) => drop(listed.insert(key, row)),
-                        None => self.change(|rows| drop(rows.insert(key, row))),
+                        None => self.change(|rows| {
+                            rows.insert(key.clone(), row);
+                            self.add_record(rows, &key);
+                        }),
                     }
                 }
-                Ok(Followed::Gone(canary)) => {
+                Ok(Change::Gone(canary)) => {
                     let (key, _) = row(canary);
                     self.change(|rows| drop(rows.remove(&key)));
                 }
                 // A canary that was deleted while the watch was interrupted is not in the list.
-                Ok(Followed::Complete) => {
+                Ok(Change::Complete) => {
                     if let Some(listed) = listed.take() {
-                        self.change(|rows| *rows = listed);
+                        self.change(|rows| {
+                            *rows = listed;
+                            let keys: Vec<_> = rows.keys().cloned().collect();
+                            keys.iter().for_each(|key| self.add_record(rows, key));
+                        });
                     }
                 }
                 Err(error) => remark(&format!("the canaries cannot be watched now: {error}")),
@@ -81,9 +112,85 @@ impl Fleet {
         }
     }
 
+    /// Follows the records of runs that are in progress or have failed. Without the rights, or without the kind, the list has no versions.
+    async fn watch_records(&self, person: &Person, namespace: Option<&str>) {
+        let selector = format!("{RESULT} in (Running,Failed,Aborted)");
+        let mut changes = pin!(person.watch_all(Kind::Release, namespace, Some(&selector)));
+        while let Some(change) = changes.next().await {
+            let (object, is_gone) = match change {
+                Ok(Change::Is(object)) => (object, false),
+                Ok(Change::Gone(object)) => (object, true),
+                Ok(Change::Began | Change::Complete) | Err(_) => continue,
+            };
+            if let Some(release) = records::read(&object) {
+                self.set_record(&release, is_gone);
+            }
+        }
+    }
+
+    /// Notes that a record has changed or is gone. An older one than the known one does not count.
+    pub(super) fn set_record(&self, release: &Release, is_gone: bool) {
+        let recorded = Arc::new(Recorded::of(release));
+        let namespace = release.metadata.namespace.clone().unwrap_or_default();
+        let key = (namespace, release.spec.canary.clone());
+        {
+            let mut records = lock(&self.0.records);
+            let known = records.get(&key);
+            let is_other = known.is_some_and(|known| known.name != recorded.name);
+            let is_older = known.is_some_and(|known| known.started > recorded.started);
+            if is_other && (is_gone || is_older) {
+                return;
+            }
+            if is_gone {
+                records.remove(&key);
+            } else {
+                records.insert(key.clone(), recorded);
+            }
+        }
+        self.change(|rows| self.add_record(rows, &key));
+    }
+
+    /// Adds the record to the row of a canary, or removes it from the row.
+    fn add_record(&self, rows: &mut BTreeMap<Key, Arc<Row>>, key: &Key) {
+        let recorded = lock(&self.0.records).get(key).cloned();
+        if let Some(row) = rows.get_mut(key)
+            && (row.recorded.is_some() || recorded.is_some())
+        {
+            *row = Arc::new(Row::clone(row).with(recorded.as_ref()));
+        }
+    }
+
+    /// Publishes the changes of each second as one version, so that each list is rendered once for all of them. Does not end.
+    pub(super) async fn publish(&self) {
+        let mut looks = interval(LOOK);
+        loop {
+            tokio::select! {
+                () = self.0.changed.notified() => {
+                    self.0.version.send_modify(|version| *version += 1);
+                    sleep(PAUSE).await;
+                }
+                _ = looks.tick() => self.find_silent(clock::now()),
+            }
+        }
+    }
+
+    /// Reports the operator that gives no sign in the rows of its runs. No change of a canary would do so.
+    fn find_silent(&self, now: Timestamp) {
+        let mut has_changed = false;
+        for row in lock(&self.0.rows).values_mut() {
+            if let Some(silent) = row.silent(now) {
+                *row = Arc::new(silent);
+                has_changed = true;
+            }
+        }
+        if has_changed {
+            self.0.changed.notify_one();
+        }
+    }
+
     pub(super) fn change(&self, change: impl FnOnce(&mut BTreeMap<Key, Arc<Row>>)) {
         change(&mut lock(&self.0.rows));
-        self.0.version.send_modify(|version| *version += 1);
+        self.0.changed.notify_one();
     }
 
     /// The canaries in these namespaces, by name.
@@ -103,10 +210,13 @@ impl Fleet {
 
     /// The namespaces that have canaries.
     pub fn namespaces(&self) -> BTreeSet<String> {
-        let rows = lock(&self.0.rows);
-        rows.keys()
-            .map(|(namespace, _)| namespace.clone())
-            .collect()
+        let mut all = BTreeSet::new();
+        for (namespace, _) in lock(&self.0.rows).keys() {
+            if all.last() != Some(namespace) {
+                all.insert(namespace.clone());
+            }
+        }
+        all
     }
 
     /// Whether all canaries have been listed.
@@ -119,7 +229,7 @@ impl Fleet {
         lock(&self.0.failed).is_none_or(|failed| failed.elapsed() > RECOVERED)
     }
 
-    /// The number of changes so far, and each further change.
+    /// The number of the published version, and of each further one.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.version.subscribe()
     }

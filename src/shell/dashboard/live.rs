@@ -14,7 +14,7 @@ use futures::stream;
 use http::{HeaderMap, header};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{gate::Caller, refusal::Refusal, state::Dashboard};
@@ -25,9 +25,8 @@ use crate::{
 
 /// A silent connection may be a dead one, so a comment is sent after this time.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
-/// The least time between two messages.
-const PAUSE: Duration = Duration::from_secs(1);
-/// After this time, the objects of a canary in a run are read again, because no watch reports its pods.
+/// After this time, the objects of a canary in a run are read again, because no watch reports its pods. The page of the installation, which is
+/// read rarely, follows the canaries at this pace.
 const REREAD: Duration = Duration::from_secs(5);
 
 /// The login of the client is over.
@@ -65,7 +64,7 @@ impl Live {
             live: self,
             changes,
             row: None,
-            last: None,
+            has_begun: false,
             is_stale: false,
             is_over: false,
         };
@@ -103,8 +102,8 @@ struct Following {
     changes: watch::Receiver<u64>,
     /// The canary that the last message was about, if the page is about one.
     row: Option<Arc<Row>>,
-    /// When the last message was sent.
-    last: Option<Instant>,
+    /// Whether the content was looked at before.
+    has_begun: bool,
     /// Whether the client knows that the content may be old.
     is_stale: bool,
     is_over: bool,
@@ -120,11 +119,10 @@ impl Following {
         let _waiting = self.live.clock.clone().pause();
         let heartbeat = Instant::now() + HEARTBEAT;
         loop {
-            if let Some(last) = self.last {
-                sleep_until(last + PAUSE).await;
+            if self.has_begun {
                 self.changed(heartbeat).await?;
             }
-            self.last = Some(Instant::now());
+            self.has_begun = true;
             match self.live.content().await {
                 Ok(content) if self.is_stale => {
                     self.is_stale = false;
@@ -152,6 +150,10 @@ impl Following {
 
     /// Waits until the content may be another one, or until the heartbeat; `None` if the process ends.
     async fn changed(&mut self, heartbeat: Instant) -> Option<()> {
+        if self.live.place == Place::Setup {
+            sleep(REREAD).await;
+            return Some(());
+        }
         let is_in_run = self
             .row
             .as_ref()
@@ -187,7 +189,7 @@ impl Live {
         };
         let visitor = self.dashboard.gate.admit(caller).await?;
         let contents = &self.dashboard.contents;
-        if matches!(self.place, Place::Fleet(_)) && !contents.fleet.is_current() {
+        if self.place.canary().is_none() && !contents.fleet.is_current() {
             return Err(Refusal::Unreachable("the watch has failed".to_owned()));
         }
         let content = contents.of(&visitor, &self.place, self.embed).await?;

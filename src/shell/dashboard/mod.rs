@@ -33,7 +33,7 @@
 //! | a link leads to another site after the login | only addresses of pages are followed | `a_login_leads_to_no_other_server` |
 //! | a page in a frame of another site collects clicks | no site may frame it but those that are named | `pages_run_no_script_of_others_and_are_in_no_frame` |
 //! | somebody tries tokens, or floods the API server with reviews | each address has a burst of 100 unknown tokens, then five a second | `an_address_that_tries_many_tokens_is_slowed_down` |
-//! | a client does not read | nothing is queued for it, and its connection ends after 15 seconds | `a_client_that_does_not_read_is_dropped` |
+//! | a client does not read | nothing is queued for it, the system keeps less than 1 MB, and its connection ends after 15 seconds | `a_client_that_does_not_read_is_dropped`, `of_five_hundred_pages_those_that_do_not_read_are_dropped_and_the_others_go_on` |
 //! | one visitor opens many pages | 20 are followed for each visitor, 512 in all | `one_visitor_cannot_take_the_places_of_all` |
 //! | a changed file of a library | the files are a part of the program, with a checksum | `the_files_of_others_have_the_checksums_of_their_package` |
 //!
@@ -55,11 +55,11 @@ mod state;
 mod tests;
 mod visitor;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use kube::api::ListParams;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
 };
 
@@ -89,6 +89,9 @@ const LIMITS: Limits = Limits {
     grace: Duration::from_secs(2),
 };
 
+/// The bytes that the system keeps for a client, in about. Without a limit it keeps up to 4 MB.
+const KEPT: u32 = 128 << 10;
+
 /// Serves the dashboard until the process is interrupted.
 pub async fn run(reach: &Reach, typed: Typed, args: &Args) -> Result<Code, Stop> {
     let listen = address(&args.listen)?;
@@ -109,7 +112,7 @@ pub async fn run(reach: &Reach, typed: Typed, args: &Args) -> Result<Code, Stop>
         _ => Typed::new("kubectl flagger", &[]),
     };
     let namespace = namespace(&visitors, reach, &typed).await?;
-    let listener = TcpListener::bind(listen).await;
+    let listener = self::listen(listen);
     let listener =
         listener.map_err(|error| wrong(format!("cannot listen on {listen}: {error}")))?;
     let mut interrupts = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
@@ -130,6 +133,18 @@ pub async fn run(reach: &Reach, typed: Typed, args: &Args) -> Result<Code, Stop>
     };
     http_server::serve(listener, server::router(dashboard), LIMITS, stop).await;
     Ok(Code::Yes)
+}
+
+/// Listens on an address. What the system keeps for a client that does not read is limited, because it counts as memory of the container.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(KEPT)?;
+    socket.bind(address)?;
+    socket.listen(u32::try_from(STREAMS).unwrap_or(u32::MAX))
 }
 
 /// The address to listen on.

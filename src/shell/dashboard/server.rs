@@ -63,19 +63,34 @@ pub fn router(dashboard: Arc<Dashboard>) -> Router {
         .with_state(dashboard)
 }
 
+/// What is around the content of a document.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    /// The visitor, if it is known who it is.
+    visitor: Option<&'a Visitor>,
+    /// Whether the document is in a frame of another page.
+    embed: bool,
+}
+
+/// The content of a document.
+struct Shown {
+    title: String,
+    content: Markup,
+    live: Option<(Place, String)>,
+}
+
 impl Dashboard {
     /// A document with this content.
-    fn document(&self, visitor: Option<&Visitor>, page: Shown) -> Response {
-        let site = self.contents.site(page.embed);
+    fn document(&self, around: Around<'_>, shown: Shown) -> Response {
+        let site = self.contents.site(around.embed);
+        let visitor = around.visitor;
+        let live = shown.live.as_ref();
         let page = Page {
-            title: page.title,
+            title: shown.title,
             user: visitor.and_then(|it| it.name.as_deref()),
             has_logout: visitor.is_some() && self.gate.auth() == Auth::Token,
-            live: page
-                .live
-                .as_ref()
-                .map(|(place, mark)| (place, mark.clone())),
-            content: page.content,
+            live: live.map(|(place, mark)| (place, mark.clone())),
+            content: shown.content,
         };
         let document = document(&site, &self.assets, &page);
         (
@@ -86,41 +101,34 @@ impl Dashboard {
     }
 
     /// The page of a refusal: the form for a login, or the reason.
-    fn refused(&self, refusal: &Refusal, next: &str) -> Response {
+    fn refused(&self, refusal: &Refusal, next: &str, mut around: Around<'_>) -> Response {
         let text = refusal.to_string();
         let has_form = self.gate.auth() == Auth::Token
             && matches!(refusal, Refusal::NoLogin | Refusal::WrongToken);
         let content = if has_form {
+            around.visitor = None;
             let failure = (*refusal != Refusal::NoLogin).then_some(text.as_str());
             site::login(next, failure)
         } else {
-            site::message("This cannot be shown", &text, None)
+            let site = self.contents.site(around.embed);
+            site::message(&site, "This cannot be shown", &text, None)
         };
-        let shown = Shown::plain("Flagger", content);
-        let mut response = self.document(None, shown);
+        let shown = Shown {
+            title: "Flagger".to_owned(),
+            content,
+            live: None,
+        };
+        let mut response = self.document(around, shown);
         *response.status_mut() = refusal.status();
         response
     }
 }
 
-/// The content of a document.
-struct Shown {
-    title: String,
-    content: Markup,
-    embed: bool,
-    live: Option<(Place, String)>,
-}
-
-impl Shown {
-    fn plain(title: &str, content: Markup) -> Self {
-        Self {
-            title: title.to_owned(),
-            content,
-            embed: false,
-            live: None,
-        }
-    }
-}
+/// A document for a visitor who is not known.
+const STRANGER: Around<'_> = Around {
+    visitor: None,
+    embed: false,
+};
 
 type Server = State<Arc<Dashboard>>;
 
@@ -163,7 +171,7 @@ async fn checked(State(dashboard): Server, request: Request, next: Next) -> Resp
     let checked = dashboard.policy.check(request.method(), request.headers());
     let mut response = match checked {
         Ok(()) => next.run(request).await,
-        Err(refusal) => dashboard.refused(&refusal, "/"),
+        Err(refusal) => dashboard.refused(&refusal, "/", STRANGER),
     };
     dashboard.policy.protect(response.headers_mut(), is_asset);
     response
@@ -195,28 +203,36 @@ fn address(uri: &Uri) -> &str {
 async fn page(State(dashboard): Server, client: Client, uri: Uri) -> Response {
     let _waiting = client.clock.clone().pause();
     let embed = field(uri.query().unwrap_or_default().as_bytes(), "embed").is_some();
+    let visitor = match dashboard.gate.admit(client.caller()).await {
+        Ok(visitor) => visitor,
+        Err(Refusal::NoLogin) if comes_from_elsewhere(&client.headers) => {
+            let content_type = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
+            return (content_type, site::again()).into_response();
+        }
+        Err(refusal) => {
+            let stranger = Around { embed, ..STRANGER };
+            return dashboard.refused(&refusal, address(&uri), stranger);
+        }
+    };
     let shown = async {
-        let visitor = dashboard.gate.admit(client.caller()).await?;
         if !visitor.pages.take(PAGES) {
             return Err(Refusal::TooMany);
         }
         let place = Place::parse(address(&uri)).ok_or(Refusal::Missing)?;
         let content = dashboard.contents.of(&visitor, &place, embed).await?;
-        let shown = Shown {
+        Ok(Shown {
             title: place.title(),
-            content: maud::PreEscaped(content.html.clone()),
-            embed,
+            content: maud::PreEscaped(content.html().to_owned()),
             live: place.is_live().then(|| (place, content.mark.clone())),
-        };
-        Ok(dashboard.document(Some(&visitor), shown))
+        })
+    };
+    let around = Around {
+        visitor: Some(&visitor),
+        embed,
     };
     match shown.await {
-        Ok(response) => response,
-        Err(Refusal::NoLogin) if comes_from_elsewhere(&client.headers) => {
-            let content_type = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
-            (content_type, site::again()).into_response()
-        }
-        Err(refusal) => dashboard.refused(&refusal, address(&uri)),
+        Ok(shown) => dashboard.document(around, shown),
+        Err(refusal) => dashboard.refused(&refusal, address(&uri), around),
     }
 }
 
@@ -274,7 +290,8 @@ async fn login_form(State(dashboard): Server, uri: Uri) -> Response {
         return see("/", None);
     }
     let next = field(uri.query().unwrap_or_default().as_bytes(), "next");
-    dashboard.refused(&Refusal::NoLogin, next.as_deref().unwrap_or("/"))
+    let next = next.as_deref().unwrap_or("/");
+    dashboard.refused(&Refusal::NoLogin, next, STRANGER)
 }
 
 async fn log_in(State(dashboard): Server, client: Client, form: Bytes) -> Response {
@@ -286,7 +303,7 @@ async fn log_in(State(dashboard): Server, client: Client, form: Bytes) -> Respon
     let token = field(&form, "token").unwrap_or_default();
     match dashboard.gate.log_in(&token, client.caller()).await {
         Ok(cookie) => see(&next, Some(&cookie)),
-        Err(refusal) => dashboard.refused(&refusal, &next),
+        Err(refusal) => dashboard.refused(&refusal, &next, STRANGER),
     }
 }
 
@@ -316,42 +333,57 @@ async fn act(
     form: Bytes,
 ) -> Response {
     let _waiting = client.clock.clone().pause();
+    let embed = field(&form, "embed").is_some();
+    let canary = Named::new(&namespace, &name);
+    let next = canary.as_ref().map(Named::address).unwrap_or_default();
+    let visitor = match dashboard.gate.admit(client.caller()).await {
+        Ok(visitor) => visitor,
+        Err(refusal) => {
+            let stranger = Around { embed, ..STRANGER };
+            return dashboard.refused(&refusal, &next, stranger);
+        }
+    };
+    let around = Around {
+        visitor: Some(&visitor),
+        embed,
+    };
     let verb = Verb::ALL.into_iter().find(|it| it.as_str() == verb);
-    let Some((canary, verb)) = Named::new(&namespace, &name).zip(verb) else {
-        return dashboard.refused(&Refusal::Missing, "/");
+    let Some((canary, verb)) = canary.zip(verb) else {
+        return dashboard.refused(&Refusal::Missing, &next, around);
     };
-    let asked = async {
-        let visitor = dashboard.gate.admit(client.caller()).await?;
-        if !visitor.actions.take(ACTIONS) {
-            return Err(Refusal::TooMany);
-        }
-        let contents = &dashboard.contents;
-        if !visitor.may_list(&canary.namespace).await? {
-            return Err(Refusal::Missing);
-        }
-        let reason = clean(&field(&form, "reason").unwrap_or_default());
-        if reason.chars().count() > REASON {
-            let text = format!("The reason is longer than {REASON} characters.");
-            return Err(Refusal::Wrong(text));
-        }
-        let act = Act {
-            name: canary.name.clone(),
-            reason: Some(reason),
-            revision: field(&form, "revision").filter(|it| !it.is_empty()),
-            wait: false,
-        };
-        ask(&contents.context(&visitor, &canary), verb, &act).await?;
-        Ok(())
-    };
-    match asked.await {
+    match asked(&dashboard, &visitor, (&canary, verb), &form).await {
         Ok(()) => {
-            let embed = if field(&form, "embed").is_some() {
-                "?embed=1"
-            } else {
-                ""
-            };
-            see(&format!("{}{embed}", canary.address()), None)
+            let site = dashboard.contents.site(embed);
+            see(&site.with_embed(next), None)
         }
-        Err(refusal) => dashboard.refused(&refusal, &canary.address()),
+        Err(refusal) => dashboard.refused(&refusal, &next, around),
     }
+}
+
+/// Asks the operator for the action of a form.
+async fn asked(
+    dashboard: &Dashboard,
+    visitor: &Visitor,
+    (canary, verb): (&Named, Verb),
+    form: &[u8],
+) -> Result<(), Refusal> {
+    if !visitor.actions.take(ACTIONS) {
+        return Err(Refusal::TooMany);
+    }
+    if !visitor.may_list(&canary.namespace).await? {
+        return Err(Refusal::Missing);
+    }
+    let reason = clean(&field(form, "reason").unwrap_or_default());
+    if reason.chars().count() > REASON {
+        let text = format!("The reason is longer than {REASON} characters.");
+        return Err(Refusal::Wrong(text));
+    }
+    let act = Act {
+        name: canary.name.clone(),
+        reason: Some(reason),
+        revision: field(form, "revision").filter(|it| !it.is_empty()),
+        wait: false,
+    };
+    ask(&dashboard.contents.context(visitor, canary), verb, &act).await?;
+    Ok(())
 }

@@ -2,17 +2,27 @@
 
 use kube::api::ListParams;
 use maud::Markup;
+use tokio::time::Instant;
 
-use super::{refusal::Refusal, visitor::Visitor};
+use super::{
+    refusal::Refusal,
+    visitor::{KEPT, Visitor},
+};
 use crate::{
-    api::{action::Verb, status::VerdictCode},
+    api::{
+        action::Verb,
+        status::{ConditionType, VerdictCode},
+    },
     dashboard::setup::{Finding, Known, setup},
-    shell::api_server::{
-        ClusterError,
-        person::{Person, Resource},
+    shell::{
+        api_server::{
+            ClusterError,
+            person::{Person, Resource},
+        },
+        lock::lock,
     },
     snapshot::Kind,
-    view::{State, View},
+    view::{State, Typed, View},
 };
 
 /// The policy of `kustomize/actions`.
@@ -30,23 +40,30 @@ const BINDINGS: Resource = Resource {
 /// A finding names at most this many canaries.
 const NAMED: usize = 5;
 
-/// The page of the installation. `views`: the canaries that the visitor may list.
-pub async fn page(visitor: &Visitor, views: &[&View], kubectl: &str) -> Result<Markup, Refusal> {
-    let (records, policy, rights) = tokio::join!(
-        records(&visitor.person, kubectl),
-        policy(&visitor.person, kubectl),
-        rights(visitor, kubectl)
-    );
-    let findings = [
+/// The page of the installation. `views`: the canaries that the visitor may list. An open page follows them; the API server is asked for the
+/// rest once a minute.
+pub async fn page(visitor: &Visitor, views: &[&View], typed: &Typed) -> Result<Markup, Refusal> {
+    let known = lock(&visitor.installation).clone();
+    let asked = match known.filter(|(read, _)| read.elapsed() < KEPT) {
+        Some((_, findings)) => findings,
+        None => {
+            let (records, policy, rights) = tokio::join!(
+                records(&visitor.person, &typed.kubectl),
+                policy(&visitor.person, &typed.kubectl),
+                rights(visitor, &typed.kubectl)
+            );
+            let findings = vec![records, policy, rights?];
+            *lock(&visitor.installation) = Some((Instant::now(), findings.clone()));
+            findings
+        }
+    };
+    let seen = [
         version(),
-        operator(views, kubectl),
+        operator(views, typed),
         servers(views),
         writes(views),
-        records,
-        policy,
-        rights?,
     ];
-    Ok(setup(&findings))
+    Ok(setup(&[&seen[..], &asked].concat()))
 }
 
 fn finding(subject: &str, state: Known, text: String, command: Option<String>) -> Finding {
@@ -74,27 +91,41 @@ fn names<'a>(views: impl Iterator<Item = &'a &'a View>) -> (usize, String) {
     (all.len(), format!("{}{more}", first.join(", ")))
 }
 
-fn operator(views: &[&View], kubectl: &str) -> Finding {
-    let subject = "Operator";
-    let (count, names) = names(views.iter().filter(|view| view.state == State::New));
+fn operator(views: &[&View], typed: &Typed) -> Finding {
+    let of = |state, text: String| finding("Operator", state, text, None);
     if views.is_empty() {
-        return finding(
-            subject,
-            Known::Note,
-            "There are no canaries that you may list.".to_owned(),
-            None,
-        );
+        let text = "There are no canaries that you may list.";
+        return of(Known::Note, text.to_owned());
     }
-    if count == 0 {
-        let text = format!(
-            "An operator has handled all {} canaries that you may list.",
-            views.len()
-        );
-        return finding(subject, Known::Good, text, None);
+    let is_silent = |view: &&&View| view.silent_since.is_some();
+    let (new, names_of_new) = names(views.iter().filter(|view| view.state == State::New));
+    let (silent, names_of_silent) = names(views.iter().filter(is_silent));
+    let mut problems = Vec::new();
+    if new > 0 {
+        problems.push(format!(
+            "No operator has handled {new} canaries: {names_of_new}."
+        ));
     }
-    let text = format!("No operator has handled {count} canaries: {names}");
-    let command = format!("{kubectl} get pods -A | grep flagger");
-    finding(subject, Known::Bad, text, Some(command))
+    if silent > 0 {
+        problems.push(format!("The next step of {silent} canaries is overdue, and there is no sign of the operator: {names_of_silent}."));
+    }
+    if !problems.is_empty() {
+        let command = Some(typed.operator_pods());
+        return finding("Operator", Known::Bad, problems.join(" "), command);
+    }
+    let handled = format!(
+        "An operator has handled all {} canaries that you may list",
+        views.len()
+    );
+    if views.iter().any(|view| view.expected.is_some()) {
+        let text = format!("{handled}, and the next step of no run is overdue.");
+        return of(Known::Good, text);
+    }
+    // An operator writes nothing between runs.
+    let text = format!(
+        "{handled}. None of them takes steps now, so that they do not show whether it still runs."
+    );
+    finding("Operator", Known::Note, text, Some(typed.operator_pods()))
 }
 
 /// The metric servers as the last checks saw them: this process does not reach them.
@@ -118,8 +149,8 @@ fn servers(views: &[&View]) -> Finding {
 }
 
 fn writes(views: &[&View]) -> Finding {
-    let (subject, code) = ("Rights of the operator", "WriteRefused");
-    let (count, names) = names(views.iter().filter(|view| view.code == code));
+    let (subject, code) = ("Rights of the operator", ConditionType::WriteRefused);
+    let (count, names) = names(views.iter().filter(|view| view.code == code.as_str()));
     if count == 0 {
         let text = "The API server refuses no write of the operator.".to_owned();
         return finding(subject, Known::Good, text, None);

@@ -1,5 +1,5 @@
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    time::{advance, sleep, timeout},
+    net::TcpStream,
+    time::{Instant, advance, sleep},
 };
 
 use super::{
@@ -216,7 +216,7 @@ async fn a_visitor_sees_the_namespaces_whose_canaries_the_visitor_may_list() {
     let headers = headers(&[("authorization", "Bearer good")]);
     let visitor = gate.admit(caller(&headers)).await.unwrap();
     let namespaces = ["shop", "secret"].map(str::to_owned).into();
-    let visible = visitor.visible(namespaces).await.unwrap();
+    let visible = visitor.visible(Kind::Canary, || namespaces).await.unwrap();
     assert_eq!(visible, Visible::Only(["shop".to_owned()].into()));
     assert!(!visitor.may_list("secret").await.unwrap());
     server.take();
@@ -227,151 +227,4 @@ async fn a_visitor_sees_the_namespaces_whose_canaries_the_visitor_may_list() {
     assert_eq!(server.take().len(), 1, "for a minute");
 }
 
-fn canary(name: &str, weight: i64) -> Value {
-    json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}, "service": {"port": 80}, "analysis": {"stepWeight": 10, "maxWeight": 50}},
-        "status": {"phase": "Progressing", "canaryWeight": weight,
-            "conditions": [{"type": "Verdict", "status": "True", "reason": "Threshold", "message": "x".repeat(500)}]}})
-}
-
-fn set(fleet: &Fleet, name: &str, weight: i64) {
-    let row = Arc::new(Row::of(canary(name, weight), clock::now()));
-    fleet.change(|rows| drop(rows.insert(("shop".to_owned(), name.to_owned()), row)));
-}
-
-/// A dashboard without a login.
-async fn served(fleet: &Fleet) -> (std::net::SocketAddr, Arc<Dashboard>) {
-    let server = FakeApiServer::answering(api_server);
-    let typed = Typed::new("flagger", &[]);
-    let contents = Contents::new(fleet.clone(), typed);
-    let policy = Policy::new(true, None, &[]).unwrap();
-    let dashboard = Arc::new(Dashboard::new(
-        gate(&server, Auth::None, &[]),
-        contents,
-        policy,
-    ));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let limits = Limits {
-        client: Duration::from_secs(15),
-        ..LIMITS
-    };
-    let router = server::router(dashboard.clone());
-    tokio::spawn(http_server::serve(
-        listener,
-        router,
-        limits,
-        std::future::pending(),
-    ));
-    (address, dashboard)
-}
-
-async fn open(address: std::net::SocketAddr, path: &str, more: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    stream
-}
-
-/// The text that arrives until it contains `end`.
-async fn until(stream: &mut TcpStream, end: &str) -> String {
-    let mut text = String::new();
-    let mut buffer = vec![0; 1 << 16];
-    while !text.contains(end) {
-        let read = timeout(Duration::from_secs(60), stream.read(&mut buffer)).await;
-        let read = read.unwrap_or_else(|_| panic!("{text:.2000}")).unwrap();
-        assert!(read > 0, "the stream ended: {text:.2000}");
-        assert!(text.len() < 1 << 20, "no {end} in {text:.2000}");
-        text.push_str(&String::from_utf8_lossy(&buffer[..read]));
-    }
-    text
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_open_page_gets_each_new_content_and_resumes_after_a_break() {
-    let fleet = Fleet::default();
-    set(&fleet, "podinfo", 10);
-    let (address, _dashboard) = served(&fleet).await;
-    let mut stream = open(address, "/events?of=/", "").await;
-    let first = until(&mut stream, "10 %").await;
-    assert!(first.contains("content-type: text/event-stream") && first.contains("data: <h1"));
-    let id = first
-        .split("id: ")
-        .nth(1)
-        .unwrap()
-        .split_whitespace()
-        .next()
-        .unwrap();
-    set(&fleet, "podinfo", 20);
-    let second = until(&mut stream, "20 %").await;
-    assert_eq!(
-        second.matches("id: ").count(),
-        1,
-        "one message has the whole content"
-    );
-    let newest = second
-        .split("id: ")
-        .nth(1)
-        .unwrap()
-        .split_whitespace()
-        .next()
-        .unwrap();
-    drop(stream);
-
-    // The client has the newest content: it gets a heartbeat only.
-    let mut resumed = open(
-        address,
-        "/events?of=/",
-        &format!("Last-Event-ID: {newest}\r\n"),
-    )
-    .await;
-    let silent = until(&mut resumed, ": heartbeat").await;
-    assert!(!silent.contains("data:"), "{silent}");
-    let mut late = open(address, "/events?of=/", &format!("Last-Event-ID: {id}\r\n")).await;
-    until(&mut late, "20 %").await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_that_does_not_read_is_dropped() {
-    let fleet = Fleet::default();
-    for number in 0..100 {
-        set(&fleet, &format!("c{number}"), 10);
-    }
-    let (address, dashboard) = served(&fleet).await;
-    let _slow = open(address, "/events?of=/", "").await;
-    let mut reads = open(address, "/events?of=/", "").await;
-    let is_dropped = || dashboard.free_streams() == STREAMS - 1;
-    let reading = tokio::spawn(async move {
-        let mut buffer = vec![0; 1 << 16];
-        while reads.read(&mut buffer).await.unwrap_or(0) > 0 {}
-    });
-    // The system keeps some megabytes for the client. A message has more than 50 kB.
-    for round in 0..2000 {
-        set(&fleet, "c0", round % 50);
-        sleep(Duration::from_secs(1)).await;
-        if round > 0 && is_dropped() {
-            reading.abort();
-            return;
-        }
-        assert!(!reading.is_finished(), "the one that reads was dropped");
-    }
-    panic!("{} free", dashboard.free_streams());
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_visitor_cannot_take_the_places_of_all() {
-    let fleet = Fleet::default();
-    set(&fleet, "podinfo", 10);
-    let (address, _dashboard) = served(&fleet).await;
-    let mut open_pages = Vec::new();
-    for _ in 0..20 {
-        let mut stream = open(address, "/events?of=/", "").await;
-        until(&mut stream, "10 %").await;
-        open_pages.push(stream);
-    }
-    let mut refused = open(address, "/events?of=/", "").await;
-    let text = until(&mut refused, "event: busy").await;
-    assert!(text.contains("retry: 15000"), "{text}");
-    open_pages.pop();
-    sleep(Duration::from_secs(20)).await;
-    until(&mut open(address, "/events?of=/", "").await, "10 %").await;
-}
+mod open_pages;

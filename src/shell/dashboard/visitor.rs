@@ -13,11 +13,12 @@ use tokio::{sync::Semaphore, time::Instant};
 use super::pace::Requests;
 use crate::{
     api::action::Verb,
-    dashboard::Named,
+    dashboard::{Named, setup::Finding},
     shell::{
         api_server::{ClusterError, person::Person},
         lock::lock,
     },
+    snapshot::Kind,
 };
 
 /// How long an answer about a right counts.
@@ -46,16 +47,18 @@ pub struct Visitor {
     /// Whether the process reads the list with the rights of this person. Its content then needs no further question.
     is_process: bool,
     rights: Mutex<HashMap<Right, (bool, Instant)>>,
+    /// What the visitor's rights show of the installation, and when it was read.
+    pub installation: Mutex<Option<(Instant, Vec<Finding>)>>,
     /// When the API server last accepted the login.
     pub accepted: Mutex<Instant>,
     /// When the visitor last came.
     pub came: Mutex<Instant>,
 }
 
-/// A right: verb, namespace and name. All are about canaries.
-type Right = (&'static str, Option<String>, Option<String>);
+/// A right: the kind of the objects, the verb, the namespace and the name.
+type Right = (Kind, &'static str, Option<String>, Option<String>);
 
-/// The namespaces whose canaries a visitor may list.
+/// The namespaces whose objects of a kind a visitor may list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Visible {
     /// All.
@@ -65,7 +68,7 @@ pub enum Visible {
 }
 
 impl Visible {
-    /// Whether canaries of a namespace are shown.
+    /// Whether objects of a namespace are shown.
     pub fn has(&self, namespace: &str) -> bool {
         match self {
             Self::All => true,
@@ -87,22 +90,27 @@ impl Visitor {
             actions: Requests::default(),
             streams: Arc::new(Semaphore::new(STREAMS)),
             rights: Mutex::default(),
+            installation: Mutex::default(),
             accepted: Mutex::new(now),
             came: Mutex::new(now),
         }
     }
 
-    /// The namespaces among these whose canaries the visitor may list.
+    /// The namespaces among these whose objects of a kind the visitor may list. They are computed only if the visitor may not list those of all.
     ///
     /// # Errors
     /// The API server refused the question, or is unreachable.
-    pub async fn visible(&self, namespaces: BTreeSet<String>) -> Result<Visible, ClusterError> {
-        if self.is_process || self.may("list", None, None).await? {
+    pub async fn visible(
+        &self,
+        kind: Kind,
+        namespaces: impl FnOnce() -> BTreeSet<String>,
+    ) -> Result<Visible, ClusterError> {
+        if self.is_process || self.may((kind, "list", None, None)).await? {
             return Ok(Visible::All);
         }
-        let asked = stream::iter(namespaces).map(async |namespace| {
-            let may = self.may("list", Some(&namespace), None).await?;
-            Ok(may.then_some(namespace))
+        let asked = stream::iter(namespaces()).map(async |namespace| {
+            let may = self.may((kind, "list", Some(namespace.clone()), None));
+            Ok(may.await?.then_some(namespace))
         });
         let answers: Vec<Option<String>> = asked.buffer_unordered(AT_ONCE).try_collect().await?;
         Ok(Visible::Only(answers.into_iter().flatten().collect()))
@@ -113,7 +121,8 @@ impl Visitor {
     /// # Errors
     /// The API server refused the question, or is unreachable.
     pub async fn may_list(&self, namespace: &str) -> Result<bool, ClusterError> {
-        Ok(self.is_process || self.may("list", Some(namespace), None).await?)
+        let right = (Kind::Canary, "list", Some(namespace.to_owned()), None);
+        Ok(self.is_process || self.may(right).await?)
     }
 
     /// The actions that the visitor may use on a canary, or on all if none is named. Each is a patch of the Canary, so the visitor needs that
@@ -126,39 +135,41 @@ impl Visitor {
         canary: Option<&Named>,
         of: &[Verb],
     ) -> Result<Vec<Verb>, ClusterError> {
-        let namespace = canary.map(|it| it.namespace.as_str());
-        let name = canary.map(|it| it.name.as_str());
-        if of.is_empty() || !self.may("patch", namespace, name).await? {
+        let right = |verb| {
+            let namespace = canary.map(|it| it.namespace.clone());
+            (
+                Kind::Canary,
+                verb,
+                namespace,
+                canary.map(|it| it.name.clone()),
+            )
+        };
+        if of.is_empty() || !self.may(right("patch")).await? {
             return Ok(Vec::new());
         }
         let asked = stream::iter(of.iter().copied()).map(async |verb| {
-            let may = self.may(verb.as_str(), namespace, name).await?;
+            let may = self.may(right(verb.as_str())).await?;
             Ok(may.then_some(verb))
         });
         let answers: Vec<Option<Verb>> = asked.buffered(AT_ONCE).try_collect().await?;
         Ok(answers.into_iter().flatten().collect())
     }
 
-    /// Whether the visitor has a right to canaries. An answer counts for [`KEPT`].
-    async fn may(
-        &self,
-        verb: &'static str,
-        namespace: Option<&str>,
-        name: Option<&str>,
-    ) -> Result<bool, ClusterError> {
-        let right = (verb, namespace.map(str::to_owned), name.map(str::to_owned));
+    /// Whether the visitor has a right. An answer counts for [`KEPT`].
+    async fn may(&self, right: Right) -> Result<bool, ClusterError> {
         let known = lock(&self.rights).get(&right).copied();
         if let Some((may, asked)) = known
             && asked.elapsed() < KEPT
         {
             return Ok(may);
         }
+        let (kind, verb, namespace, name) = right.clone();
         let attributes = ResourceAttributes {
-            group: Some("flagger.app".to_owned()),
-            resource: Some("canaries".to_owned()),
+            group: Some(kind.group_version().0.to_owned()),
+            resource: Some(kind.plural().to_owned()),
             verb: Some(verb.to_owned()),
-            namespace: right.1.clone(),
-            name: right.2.clone(),
+            namespace,
+            name,
             ..ResourceAttributes::default()
         };
         let may = self.person.i_may(attributes).await?;

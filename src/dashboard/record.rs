@@ -132,7 +132,7 @@ fn timeline(site: &Site<'_>, spec: &ReleaseSpec, evidence: &RunEvidence) -> Mark
 }
 
 /// The checks of a metric: chart, exact values, and the query.
-fn measured(evidence: &RunEvidence, place: usize, metric: &Metric) -> Markup {
+pub fn measured(evidence: &RunEvidence, place: usize, metric: &Metric) -> Markup {
     let series = Series::of(evidence, place);
     html! {
         section.metric {
@@ -251,7 +251,8 @@ fn verdict(point: &Point) -> Markup {
     }
 }
 
-fn hooks(calls: &[HookCall]) -> Markup {
+/// The calls of webhooks.
+pub fn hooks(calls: &[HookCall]) -> Markup {
     let has_passed = |call: &HookCall| call.status.is_some_and(|status| status < 300);
     html! {
         @if !calls.is_empty() {

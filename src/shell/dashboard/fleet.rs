@@ -116,11 +116,20 @@ impl Fleet {
     async fn watch_records(&self, person: &Person, namespace: Option<&str>) {
         let selector = format!("{RESULT} in (Running,Failed,Aborted)");
         let mut changes = pin!(person.watch_all(Kind::Release, namespace, Some(&selector)));
+        let mut is_reported = false;
         while let Some(change) = changes.next().await {
             let (object, is_gone) = match change {
                 Ok(Change::Is(object)) => (object, false),
                 Ok(Change::Gone(object)) => (object, true),
-                Ok(Change::Began | Change::Complete) | Err(_) => continue,
+                Ok(Change::Began | Change::Complete) => continue,
+                Err(error) if !is_reported => {
+                    is_reported = true;
+                    remark(&format!(
+                        "the records of releases cannot be watched, so the list has no versions: {error}"
+                    ));
+                    continue;
+                }
+                Err(_) => continue,
             };
             if let Some(release) = records::read(&object) {
                 self.set_record(&release, is_gone);

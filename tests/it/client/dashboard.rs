@@ -173,6 +173,11 @@ async fn each_visitor_sees_and_does_what_their_own_account_may() {
         page.contains("viewer@example.com may not abort canary checkout"),
         "{page}"
     );
+    // The page of an error has the user, too, and the way out.
+    assert!(
+        page.contains("<bdi>viewer@example.com</bdi>") && page.contains("action=\"/logout\""),
+        "{page}"
+    );
     assert_eq!(act("of-jane", "promote").await.0, StatusCode::FORBIDDEN);
     assert_eq!(act("of-jane", "abort").await.0, StatusCode::SEE_OTHER);
     let patches = server.received("PATCH");

@@ -8,8 +8,8 @@ use maud::{Markup, html};
 use super::{
     marks,
     place::{Named, Place, is_name},
-    record::{evidence, newest},
-    series::Series,
+    record::newest,
+    series::{Series, evidence},
     site::Site,
     text::{NAME, cut, name, number, sentence, since},
 };

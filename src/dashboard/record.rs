@@ -6,13 +6,14 @@ use super::{
     chart::{chart, unit},
     marks,
     place::Named,
-    series::{Point, Series},
+    series::{Point, Series, evidence},
     site::Site,
     text::{NAME, clock, cut, name, number, sentence, since, with_unit},
 };
 use crate::{
     api::{
         action::recorded,
+        compare::ANNOTATION,
         release::{Change, HookCall, Metric, Moment, Release, ReleaseSpec, RunEvidence},
     },
     records,
@@ -25,11 +26,6 @@ const ROWS: usize = 120;
 /// The last rows of a list.
 pub fn newest<T>(rows: &[T], most: usize) -> &[T] {
     &rows[rows.len().saturating_sub(most)..]
-}
-
-/// The evidence of a record; `None` if there is none, or if it cannot be read.
-pub fn evidence(spec: &ReleaseSpec) -> Option<RunEvidence> {
-    records::unpack(spec.evidence.as_deref()?)
 }
 
 /// A record in full.
@@ -167,8 +163,8 @@ fn unmeasured(site: &Site<'_>, release: &Release, evidence: &RunEvidence) -> Mar
         @if let Some(Named { namespace, name }) = canary.filter(|_| has_one) {
             p.dim {
                 "The primary was not measured where a chart has one curve: a threshold judges the canary alone. With this annotation, the operator also "
-                "compares both versions in each built-in metric from the next release on, and thresholds decide as before: "
-                code { (site.typed.kubectl) " -n " (namespace) " annotate canary " (name) " flagger-rs.github.io/analysis=observe" }
+                "compares both versions in each built-in metric, and thresholds decide as before: "
+                code { (site.typed.kubectl) " -n " (namespace) " annotate canary " (name) " " (ANNOTATION) "=observe" }
                 ". Any other metric needs the fields " code { "compare" } " and " code { "counts" } "."
             }
         }

@@ -3,8 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    record::evidence,
-    series::Series,
+    series::{Series, evidence},
     text::{NAME, cut},
 };
 use crate::{

@@ -2,10 +2,18 @@
 
 use jiff::Timestamp;
 
-use crate::api::release::{Comparison, Measured, RunEvidence};
+use crate::{
+    api::release::{Comparison, Measured, ReleaseSpec, RunEvidence},
+    records,
+};
 
 /// The maximum number of points of a chart. The newest ones are shown.
 const POINTS: usize = 120;
+
+/// The evidence of a record; `None` if there is none, or if it cannot be read.
+pub fn evidence(spec: &ReleaseSpec) -> Option<RunEvidence> {
+    records::unpack(spec.evidence.as_deref()?)
+}
 
 /// The measurements of a metric.
 #[derive(Clone, Debug, Default, PartialEq)]

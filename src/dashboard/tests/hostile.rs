@@ -61,7 +61,9 @@ fn hostile_texts_are_escaped_and_cut_wherever_they_are() {
         now(),
     ))];
     let recorded = Arc::new(Recorded::of(&records[0]));
-    let with_record = [Arc::new(rows()[1].as_ref().clone().with(Some(&recorded)))];
+    let with_record = [Arc::new(
+        super::rows()[1].as_ref().clone().with(Some(&recorded)),
+    )];
     assert!(with_record[0].recorded.is_some());
     let findings = [Finding {
         subject: "Operator".to_owned(),

@@ -146,7 +146,7 @@ pub fn message(site: &Site<'_>, title: &str, text: &str, command: Option<&str>) 
 pub fn login(next: &str, failure: Option<&str>) -> Markup {
     html! {
         h1 { "Log in" }
-        @if let Some(failure) = failure { p.failure role="alert" { (failure) } }
+        @if let Some(failure) = failure { p.failure role="alert" { (super::text::sentence(failure)) } }
         form.login method="post" action="/login" {
             input type="hidden" name="next" value=(local(next));
             label for="token" { "Token of your account in the cluster" }

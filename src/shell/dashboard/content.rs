@@ -110,7 +110,7 @@ impl Contents {
             lists: Mutex::default(),
             marks: RandomState::new(),
             #[cfg(test)]
-            rendered: Default::default(),
+            rendered: std::sync::atomic::AtomicUsize::new(0),
         }
     }
 

@@ -32,8 +32,8 @@ use crate::{
 const RECOVERED: Duration = Duration::from_secs(45);
 /// The least time between two versions of the list.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often to look for runs whose operator gives no sign.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often to search for runs whose operator gives no sign.
+const SEARCH: Duration = Duration::from_secs(5);
 
 /// The namespace and the name of a canary.
 pub(super) type Key = (String, String);
@@ -171,14 +171,14 @@ impl Fleet {
 
     /// Publishes the changes of each second as one version, so that each list is rendered once for all of them. Does not end.
     pub(super) async fn publish(&self) {
-        let mut looks = interval(LOOK);
+        let mut searches = interval(SEARCH);
         loop {
             tokio::select! {
                 () = self.0.changed.notified() => {
                     self.0.version.send_modify(|version| *version += 1);
                     sleep(PAUSE).await;
                 }
-                _ = looks.tick() => self.find_silent(clock::now()),
+                _ = searches.tick() => self.find_silent(clock::now()),
             }
         }
     }

@@ -37,7 +37,7 @@ pub fn record(site: &Site<'_>, release: &Release) -> Markup {
         @if let Some(evidence) = &evidence {
             (timeline(site, spec, evidence))
             @for (place, metric) in evidence.metrics.iter().enumerate().take(ROWS) { (measured(evidence, place, metric)) }
-            (unmeasured(site, release, &evidence))
+            (unmeasured(site, release, evidence))
             (hooks(&evidence.hooks))
             @if evidence.left_out > 0 { p.dim { (evidence.left_out) " older entries were left out of the record." } }
         } @else if spec.evidence.is_some() {

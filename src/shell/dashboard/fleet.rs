@@ -103,7 +103,9 @@ impl Fleet {
                         self.change(|rows| {
                             *rows = listed;
                             let keys: Vec<_> = rows.keys().cloned().collect();
-                            keys.iter().for_each(|key| self.add_record(rows, key));
+                            for key in &keys {
+                                self.add_record(rows, key);
+                            }
                         });
                     }
                 }
@@ -121,7 +123,6 @@ impl Fleet {
             let (object, is_gone) = match change {
                 Ok(Change::Is(object)) => (object, false),
                 Ok(Change::Gone(object)) => (object, true),
-                Ok(Change::Began | Change::Complete) => continue,
                 Err(error) if !is_reported => {
                     is_reported = true;
                     remark(&format!(
@@ -129,7 +130,7 @@ impl Fleet {
                     ));
                     continue;
                 }
-                Err(_) => continue,
+                Ok(Change::Began | Change::Complete) | Err(_) => continue,
             };
             if let Some(release) = records::read(&object) {
                 self.set_record(&release, is_gone);

@@ -18,17 +18,13 @@ fn set(fleet: &Fleet, name: &str, weight: i64) {
 }
 
 /// A dashboard without a login.
-async fn served(fleet: &Fleet) -> (SocketAddr, Arc<Dashboard>) {
+fn served(fleet: &Fleet) -> (SocketAddr, Arc<Dashboard>) {
     let server = FakeApiServer::answering(api_server);
-    served_by(fleet, &server, Auth::None).await
+    served_by(fleet, &server, Auth::None)
 }
 
 /// A dashboard behind this API server. With `Auth::Headers`, this machine is the proxy.
-async fn served_by(
-    fleet: &Fleet,
-    server: &FakeApiServer,
-    auth: Auth,
-) -> (SocketAddr, Arc<Dashboard>) {
+fn served_by(fleet: &Fleet, server: &FakeApiServer, auth: Auth) -> (SocketAddr, Arc<Dashboard>) {
     let publishes = fleet.clone();
     tokio::spawn(async move { publishes.publish().await });
     let typed = Typed::new("flagger", &[]);
@@ -82,7 +78,7 @@ async fn until(stream: &mut TcpStream, end: &str) -> String {
 async fn an_open_page_gets_each_new_content_and_resumes_after_a_break() {
     let fleet = Fleet::default();
     set(&fleet, "podinfo", 10);
-    let (address, _dashboard) = served(&fleet).await;
+    let (address, _dashboard) = served(&fleet);
     let mut stream = open(address, "/events?of=/", "").await;
     let first = until(&mut stream, "10 %").await;
     assert!(first.contains("content-type: text/event-stream") && first.contains("data: <h1"));
@@ -128,7 +124,7 @@ async fn a_client_that_does_not_read_is_dropped() {
     for number in 0..100 {
         set(&fleet, &format!("c{number}"), 10);
     }
-    let (address, dashboard) = served(&fleet).await;
+    let (address, dashboard) = served(&fleet);
     let _slow = open(address, "/events?of=/", "").await;
     let mut reads = open(address, "/events?of=/", "").await;
     let is_dropped = || dashboard.free_streams() == STREAMS - 1;
@@ -153,7 +149,7 @@ async fn a_client_that_does_not_read_is_dropped() {
 async fn one_visitor_cannot_take_the_places_of_all() {
     let fleet = Fleet::default();
     set(&fleet, "podinfo", 10);
-    let (address, _dashboard) = served(&fleet).await;
+    let (address, _dashboard) = served(&fleet);
     let mut open_pages = Vec::new();
     for _ in 0..20 {
         let mut stream = open(address, "/events?of=/", "").await;
@@ -181,7 +177,7 @@ async fn two_hundred_pages_share_each_list_that_is_rendered() {
         set(&fleet, &format!("c{number}"), 10);
     }
     let server = FakeApiServer::answering(api_server);
-    let (address, dashboard) = served_by(&fleet, &server, Auth::Headers).await;
+    let (address, dashboard) = served_by(&fleet, &server, Auth::Headers);
     let mut pages = Vec::new();
     for number in 0..200 {
         let mut page = open(address, "/events?of=/", &user(number / 20)).await;
@@ -221,7 +217,7 @@ async fn open_pages_report_an_operator_that_gives_no_sign() {
     let row = Arc::new(Row::of(running, clock::now()));
     fleet.change(|rows| drop(rows.insert(("shop".to_owned(), "podinfo".to_owned()), row)));
     let server = FakeApiServer::answering(api_server);
-    let (address, _dashboard) = served_by(&fleet, &server, Auth::None).await;
+    let (address, _dashboard) = served_by(&fleet, &server, Auth::None);
     let mut list = open(address, "/events?of=/", "").await;
     let first = until(&mut list, "10 %").await;
     assert!(!first.contains("There is no sign"), "{first}");
@@ -265,7 +261,7 @@ async fn of_five_hundred_pages_those_that_do_not_read_are_dropped_and_the_others
         set(&fleet, &format!("c{number}"), 10);
     }
     let server = FakeApiServer::answering(api_server);
-    let (address, dashboard) = served_by(&fleet, &server, Auth::Headers).await;
+    let (address, dashboard) = served_by(&fleet, &server, Auth::Headers);
     let seen = Arc::new(AtomicUsize::new(0));
     let mut slow = Vec::new();
     for number in 0..PAGES {

@@ -1,7 +1,5 @@
 //! A chart of one metric as SVG: the curves of the canary and the primary, the thresholds, and the weights as bands.
 
-use std::fmt::Write;
-
 use jiff::Timestamp;
 use maud::{Markup, html};
 
@@ -11,15 +9,17 @@ use super::{
 };
 use crate::api::release::Metric;
 
-const WIDTH: f64 = 720.0;
+/// Positions across are in percent of the plot, and those down are in pixels: so the chart fits each screen, and its texts keep their size.
+/// The style sheet has the margins and the height.
 const HEIGHT: f64 = 220.0;
-/// The plot without the margins for the axes.
-const LEFT: f64 = 64.0;
-const RIGHT: f64 = WIDTH - 12.0;
 const TOP: f64 = 24.0;
 const BOTTOM: f64 = HEIGHT - 26.0;
-/// A band that is narrower has no text.
-const NARROW: f64 = 34.0;
+/// The first and the last point are not on the border.
+const FIRST: f64 = 2.5;
+const LAST: f64 = 98.75;
+/// A band that is narrower has no text, or none on a narrow screen.
+const NARROW: f64 = 5.5;
+const NARROW_ON_PHONES: f64 = 14.0;
 
 /// Places values on the plot.
 struct Scale {
@@ -65,17 +65,31 @@ impl Scale {
 
     fn x(&self, at: Timestamp) -> f64 {
         if self.seconds <= 0.0 {
-            return f64::midpoint(LEFT, RIGHT);
+            return 50.0;
         }
         let part = at.duration_since(self.first).as_secs_f64() / self.seconds;
-        // The first point is not on the axis.
-        let left = LEFT + 16.0;
-        left + part.clamp(0.0, 1.0) * (RIGHT - 8.0 - left)
+        FIRST + part.clamp(0.0, 1.0) * (LAST - FIRST)
     }
 
     fn y(&self, value: f64) -> f64 {
         let part = (value - self.low) / (self.high - self.low);
         BOTTOM - part.clamp(0.0, 1.0) * (BOTTOM - TOP)
+    }
+
+    /// The round numbers of the axis: up to six multiples of 1, 2 or 5 of a power of ten.
+    fn ticks(&self) -> Vec<f64> {
+        let least = (self.high - self.low) / 5.0;
+        let power = 10_f64.powf(least.log10().floor());
+        let step = match least / power {
+            times if times <= 1.0 => power,
+            times if times <= 2.0 => 2.0 * power,
+            times if times <= 5.0 => 5.0 * power,
+            _ => 10.0 * power,
+        };
+        let first = (self.low / step).ceil();
+        // Without the second addition, zero could be -0.
+        let ticks = (0..6).map(|n| (first + f64::from(n)) * step + 0.0);
+        ticks.filter(|tick| *tick <= self.high).collect()
     }
 }
 
@@ -91,9 +105,14 @@ fn thresholds(series: &Series, metric: &Metric) -> Vec<(&'static str, f64)> {
     known.filter(|(_, bound)| bound.is_finite()).collect()
 }
 
-/// A position with one decimal.
-fn at(position: f64) -> String {
-    format!("{position:.1}")
+/// A position down.
+fn at(pixels: f64) -> String {
+    format!("{pixels:.1}")
+}
+
+/// A position across.
+fn across(percent: f64) -> String {
+    format!("{percent:.1}%")
 }
 
 /// The chart; nothing if there is no value.
@@ -105,21 +124,22 @@ pub fn chart(series: &Series, metric: &Metric) -> Markup {
     let last = series.points.iter().filter_map(|point| point.at).max();
     let label = format!("{}: the values of each step", cut(&metric.name, NAME));
     html! {
-        svg.chart viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(label) {
+        svg.chart role="img" aria-label=(label) {
             (bands(&scale, series))
-            @for tick in [scale.low, f64::midpoint(scale.low, scale.high), scale.high] {
-                line.grid x1=(at(LEFT)) x2=(at(RIGHT)) y1=(at(scale.y(tick))) y2=(at(scale.y(tick))) {}
-                text.tick x=(at(LEFT - 6.0)) y=(at(scale.y(tick) + 4.0)) text-anchor="end" { (number(tick)) }
+            line.grid x1="0" x2="100%" y1=(at(BOTTOM)) y2=(at(BOTTOM)) {}
+            @for tick in scale.ticks() {
+                line.grid x1="0" x2="100%" y1=(at(scale.y(tick))) y2=(at(scale.y(tick))) {}
+                text.tick x="-6" y=(at(scale.y(tick) + 4.0)) text-anchor="end" { (number(tick)) }
             }
             @for (word, bound) in thresholds(series, metric) {
-                line.threshold x1=(at(LEFT)) x2=(at(RIGHT)) y1=(at(scale.y(bound))) y2=(at(scale.y(bound))) {}
-                text.threshold x=(at(RIGHT)) y=(at(scale.y(bound) - 4.0)) text-anchor="end" { (word) " " (with_unit(bound, &unit)) }
+                line.threshold x1="0" x2="100%" y1=(at(scale.y(bound))) y2=(at(scale.y(bound))) {}
+                text.threshold x="100%" y=(at(scale.y(bound) - 4.0)) text-anchor="end" { (word) " " (with_unit(bound, &unit)) }
             }
             (curve(&scale, series, &unit, Version::Primary))
             (curve(&scale, series, &unit, Version::Canary))
             @for (time, anchor) in [(Some(scale.first), "start"), (last, "end")] {
                 @if let Some(time) = time.filter(|_| scale.seconds > 0.0 || anchor == "start") {
-                    text.tick x=(at(scale.x(time))) y=(at(HEIGHT - 8.0)) text-anchor=(anchor) { (time.strftime("%H:%M:%S").to_string()) }
+                    text.tick x=(across(scale.x(time))) y=(at(HEIGHT - 8.0)) text-anchor=(anchor) { (time.strftime("%H:%M:%S").to_string()) }
                 }
             }
         }
@@ -145,7 +165,7 @@ pub fn unit(series: &Series, metric: &Metric) -> String {
 /// The weights as bands: each reaches from the end of the step before to the end of its own step.
 fn bands(scale: &Scale, series: &Series) -> Markup {
     let mut bands: Vec<(i64, f64, f64)> = Vec::new();
-    let mut from = LEFT;
+    let mut from = 0.0;
     for point in &series.points {
         let Some(time) = point.at else { continue };
         let to = scale.x(time).max(from);
@@ -157,9 +177,9 @@ fn bands(scale: &Scale, series: &Series) -> Markup {
     }
     html! {
         @for (place, (weight, from, to)) in bands.iter().enumerate() {
-            rect class=(if place % 2 == 0 { "band even" } else { "band odd" }) x=(at(*from)) y=(at(TOP)) width=(at(to - from)) height=(at(BOTTOM - TOP)) {}
+            rect class=(if place % 2 == 0 { "band even" } else { "band odd" }) x=(across(*from)) y=(at(TOP)) width=(across(to - from)) height=(at(BOTTOM - TOP)) {}
             @if to - from >= NARROW {
-                text.tick x=(at(f64::midpoint(*from, *to))) y=(at(TOP - 8.0)) text-anchor="middle" { (weight) " %" }
+                text.tick.wide[to - from < NARROW_ON_PHONES] x=(across(f64::midpoint(*from, *to))) y=(at(TOP - 8.0)) text-anchor="middle" { (weight) " %" }
             }
         }
     }
@@ -187,37 +207,27 @@ impl Version {
     }
 }
 
-/// The values of one version: a line, and a point with a title for each value.
+/// The values of one version: lines, and a point with a title for each value. A step without a value interrupts the lines.
 fn curve(scale: &Scale, series: &Series, unit: &str, version: Version) -> Markup {
-    let mut path = String::new();
-    let mut is_gap = true;
-    for point in &series.points {
-        let Some((time, value)) = point.at.zip(version.of(point)) else {
-            is_gap = true;
-            continue;
-        };
-        let command = if is_gap { 'M' } else { 'L' };
-        // Writing to a String cannot fail.
-        let _ = write!(
-            path,
-            "{command}{} {}",
-            at(scale.x(time)),
-            at(scale.y(value))
-        );
-        is_gap = false;
-    }
+    let place = |point: &Point| {
+        let (time, value) = point.at.zip(version.of(point))?;
+        Some((across(scale.x(time)), at(scale.y(value)), value))
+    };
+    let places: Vec<_> = series.points.iter().map(place).collect();
     html! {
-        @if !path.is_empty() { path class={ "curve " (version.as_str()) } d=(path) {} }
-        @for point in &series.points {
-            @if let Some((time, value)) = point.at.zip(version.of(point)) {
-                (mark(version, point, (scale.x(time), scale.y(value)), &with_unit(value, unit)))
+        @for pair in places.windows(2) {
+            @if let [Some((x1, y1, _)), Some((x2, y2, _))] = pair {
+                line class={ "curve " (version.as_str()) } x1=(x1) y1=(y1) x2=(x2) y2=(y2) {}
             }
+        }
+        @for (point, place) in series.points.iter().zip(&places) {
+            @if let Some((x, y, value)) = place { (mark(version, point, (x, y), &with_unit(*value, unit))) }
         }
     }
 }
 
 /// The point of a value. A failed one has another form, not only another color.
-fn mark(version: Version, point: &Point, (x, y): (f64, f64), value: &str) -> Markup {
+fn mark(version: Version, point: &Point, (x, y): (&str, &str), value: &str) -> Markup {
     let has_failed = version == Version::Canary && point.measured.failure.is_some();
     let time = point.at.map(|time| time.strftime("%H:%M:%S").to_string());
     let title = format!(
@@ -228,12 +238,39 @@ fn mark(version: Version, point: &Point, (x, y): (f64, f64), value: &str) -> Mar
         if has_failed { ", failed" } else { "" }
     );
     html! {
+        // A picture in the picture can be placed in percent and drawn in pixels.
         @if has_failed {
-            path.mark.bad d=(format!("M{} {}l10 10m0 -10l-10 10", at(x - 5.0), at(y - 5.0))) { title { (title) } }
+            svg.mark.bad x=(x) y=(y) { path d="M-5 -5l10 10m0 -10l-10 10" { title { (title) } } }
         } @else if version == Version::Primary {
-            rect.mark.primary x=(at(x - 3.0)) y=(at(y - 3.0)) width="6" height="6" { title { (title) } }
+            svg.mark.primary x=(x) y=(y) { rect x="-3" y="-3" width="6" height="6" { title { (title) } } }
         } @else {
-            circle.mark.canary cx=(at(x)) cy=(at(y)) r="3.5" { title { (title) } }
+            circle.mark.canary cx=(x) cy=(y) r="3.5" { title { (title) } }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_axis_has_a_few_round_numbers() {
+        let ticks = |low, high| {
+            let scale = Scale {
+                first: Timestamp::UNIX_EPOCH,
+                seconds: 1.0,
+                low,
+                high,
+            };
+            scale.ticks().into_iter().map(number).collect::<Vec<_>>()
+        };
+        assert_eq!(ticks(64.64, 867.36), ["200", "400", "600", "800"]);
+        assert_eq!(ticks(0.0, 1.072), ["0", "0.5", "1"]);
+        assert_eq!(ticks(98.7, 100.1), ["99", "99.5", "100"]);
+        assert_eq!(ticks(-3.0, 9.0), ["0", "5"]);
+        assert!(ticks(1e300, 2e300).len() <= 6);
+        // So near to each other that no number is between them.
+        assert!(ticks(1.0, 1.0 + f64::EPSILON).len() <= 6);
+        assert!(ticks(0.0, f64::MIN_POSITIVE / 1e10).len() <= 6);
     }
 }

@@ -214,19 +214,21 @@ fn row(site: &Site<'_>, canary: &Named, release: &Release) -> Markup {
 fn compare((a, b): (&Release, &Release)) -> Markup {
     let rows = rows(a);
     let others = rows_of_both(&rows, &self::rows(b));
+    let [left_name, right_name] =
+        [a, b].map(|it| cut(it.metadata.name.as_deref().unwrap_or_default(), NAME));
     html! {
         section {
             h2 { "Comparison" }
-            table.compare {
+            table.compare.stack {
                 thead { tr {
                     th scope="col" { span.hidden { "Difference" } } th scope="col" { "Field" }
-                    @for release in [a, b] { th scope="col" { (name(release.metadata.name.as_deref().unwrap_or_default())) } }
+                    @for release in [&left_name, &right_name] { th scope="col" { (name(release)) } }
                 } }
                 tbody { @for (field, left, right) in &others {
                     tr.changed[left != right] {
                         td { @if left != right { span role="img" aria-label="different" { "≠" } } }
                         th scope="row" { (name(field)) }
-                        td { (sentence(left)) } td { (sentence(right)) }
+                        td data-label=(left_name) { (sentence(left)) } td data-label=(right_name) { (sentence(right)) }
                     }
                 } }
             }

@@ -8,7 +8,7 @@ use super::{
     place::Named,
     series::{Point, Series, evidence},
     site::Site,
-    text::{NAME, clock, cut, name, number, sentence, since, with_unit},
+    text::{NAME, clock, cut, name, number, path, sentence, since, with_unit},
 };
 use crate::{
     api::{
@@ -76,12 +76,13 @@ fn summary(site: &Site<'_>, release: &Release) -> Markup {
 
 /// The differences between the promoted version and the released one.
 pub fn changes(title: &str, changes: &[Change]) -> Markup {
-    let side = |side: &str| html! { @if side.is_empty() { span.dim { "none" } } @else { (sentence(side)) } };
+    let side =
+        |side: &str| html! { @if side.is_empty() { span.dim { "none" } } @else { (path(side)) } };
     html! {
         @if !changes.is_empty() {
             section {
                 h3 { (title) }
-                table.diff {
+                table.diff.stack {
                     thead { tr { th scope="col" { "Name" } th scope="col" { "Before" } th scope="col" { "After" } } }
                     tbody { @for change in changes.iter().take(ROWS) {
                         tr {
@@ -192,15 +193,15 @@ fn bounds(metric: &Metric) -> String {
 fn values(series: &Series, metric: &Metric) -> Markup {
     let unit = unit(series, metric);
     html! {
-        table.values {
+        table.values.stack {
             thead { tr {
                 th scope="col" { "Time (UTC)" } th.num scope="col" { "Traffic" } th.num scope="col" { "Value" } th scope="col" { "Verdict" }
             } }
             tbody { @for point in &series.points {
                 tr {
                     td { (clock(point.at)) }
-                    td.num { (point.weight) " %" }
-                    td.num { @match point.canary { Some(value) => (with_unit(value, &unit)), None => "no value" } }
+                    td.num data-label="traffic" { (point.weight) " %" }
+                    td.num data-label="value" { @match point.canary { Some(value) => (with_unit(value, &unit)), None => "no value" } }
                     td { (verdict(point)) }
                 }
             } }
@@ -212,7 +213,7 @@ fn compared(series: &Series) -> Markup {
     let percent =
         |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |it| format!("{} %", number(it)));
     html! {
-        table.values {
+        table.values.stack {
             caption.dim { "Bad requests of all requests since the begin of the run; the percentages are those of the step." }
             thead { tr {
                 th scope="col" { "Time (UTC)" } th.num scope="col" { "Traffic" } th.num.wide scope="col" { "Measured" }
@@ -222,10 +223,10 @@ fn compared(series: &Series) -> Markup {
                 @let counts = point.measured.comparison.clone().unwrap_or_default();
                 tr {
                     td { (clock(point.at)) }
-                    td.num { (point.weight) " %" }
+                    td.num data-label="traffic" { (point.weight) " %" }
                     td.num.wide { (percent(point.share)) }
-                    td.num { (number(counts.bad)) "/" (number(counts.requests)) br; span.dim { (percent(point.canary)) } }
-                    td.num { (number(counts.primary_bad)) "/" (number(counts.primary_requests)) br; span.dim { (percent(point.primary)) } }
+                    td.num data-label="canary" { (number(counts.bad)) "/" (number(counts.requests)) " " span.dim { (percent(point.canary)) } }
+                    td.num data-label="primary" { (number(counts.primary_bad)) "/" (number(counts.primary_requests)) " " span.dim { (percent(point.primary)) } }
                     td.num.wide { (number(counts.evidence.exp())) }
                     td { (verdict(point)) }
                 }

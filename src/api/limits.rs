@@ -3,7 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::canary::{CanaryAnalysis, CanarySpec};
+use super::{
+    canary::{CanaryAnalysis, CanarySpec},
+    route_refs,
+};
 
 /// The most metrics of a Canary.
 pub const METRICS: usize = 100;
@@ -72,6 +75,9 @@ pub const LISTS: &[ListLimit] = &[
     // The Gateway API has the same limit.
     list("service.gatewayRefs", 32, |spec| {
         length(spec.service.gateway_refs.as_ref())
+    }),
+    list("service.routeRefs", route_refs::ROUTES, |spec| {
+        length(spec.service.route_refs.as_ref())
     }),
     list("service.mirror", 100, |spec| {
         length(spec.service.mirror.as_ref())

@@ -16,6 +16,7 @@ pub mod duration;
 pub mod limits;
 pub mod metric_template;
 pub mod release;
+pub mod route_refs;
 
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{lenient, schema};
+use super::{lenient, route_refs::RouteRef, schema};
 
 /// The Services of the release, and how the mesh or gateway routes traffic to them. Fields that a router copies unchanged have no types
 /// here.
@@ -72,6 +72,11 @@ pub struct CanaryService {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::elsewhere")]
     pub gateway_refs: Option<Vec<Value>>,
+    /// The routes of the user in which the operator sets the weights of both versions; it changes nothing else in them, and makes no route
+    /// of its own. The fields of `service` that describe a route have no effect then. (Not in Flagger. With its CRDs, use the annotation
+    /// `flagger-rs.github.io/route-refs`, which has the same list as JSON or YAML.) Default: the operator makes the route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route_refs: Option<Vec<RouteRef>>,
     /// Whether the VirtualService is a delegate of another one; then `hosts` and `gateways` must be empty (Istio only). Default: false.
     #[serde(
         default,

@@ -194,6 +194,9 @@ pub enum ConditionType {
     WriteRefused,
     /// How far the comparison of the canary with the primary is; the message is for the operator.
     Comparison,
+    /// The operator sets weights in routes of the user, and must give them back; the message names the routes and rules. It stays until
+    /// the Canary names no such routes any more.
+    RouteRefs,
 }
 
 impl ConditionType {
@@ -226,6 +229,7 @@ impl ConditionType {
             Self::Verdict => "Verdict",
             Self::WriteRefused => "WriteRefused",
             Self::Comparison => "Comparison",
+            Self::RouteRefs => "RouteRefs",
         }
     }
 }

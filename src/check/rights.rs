@@ -106,7 +106,7 @@ pub fn rights(
         // The admission plugin OwnerReferencesPermissionEnforcement asks for this right when the operator creates an object that the
         // Canary owns.
         needed.add("flagger.app", "canaries/finalizers", &["update"], namespace);
-        if canary.spec.revert_on_deletion {
+        if canary.spec.revert_on_deletion || canary.has_route_refs() {
             needed.add("flagger.app", "canaries", &["patch"], namespace);
         }
         needed.add("", "events", &["get", "create", "patch"], namespace);

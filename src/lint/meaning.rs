@@ -13,6 +13,7 @@ use crate::{
         duration,
     },
     metrics::observer::Builtin,
+    routers::own_routes,
 };
 
 /// The MetricTemplates of the files: by namespace, which may be empty, and name.
@@ -43,9 +44,27 @@ impl Templates {
     }
 }
 
+/// The fields of `spec.service` that describe a route, as far as the Services do not need them.
+const ROUTE_FIELDS: [&str; 14] = [
+    "backendTimeout",
+    "backends",
+    "corsPolicy",
+    "delegation",
+    "gatewayRefs",
+    "gateways",
+    "headers",
+    "hosts",
+    "match",
+    "mirror",
+    "retries",
+    "rewrite",
+    "timeout",
+    "trafficPolicy",
+];
+
 /// The findings about a Canary whose fields can be read.
 pub fn findings(canary: &Canary, templates: &Templates) -> Vec<Found> {
-    let deletion = left_behind(canary).into_iter();
+    let deletion = left_behind(canary).into_iter().chain(own_routes(canary));
     let Some(analysis) = &canary.spec.analysis else {
         return deletion.collect();
     };
@@ -79,6 +98,26 @@ fn left_behind(canary: &Canary) -> Option<Found> {
     let message = "is false: with kuma, the TrafficRoute stays when the Canary is deleted, and leads to a primary that is gone";
     (is_kuma && !canary.spec.revert_on_deletion)
         .then(|| found(Level::Warning, "spec.revertOnDeletion", message))
+}
+
+/// The findings about `routeRefs`, and about fields that describe a route of the operator, which it does not make then.
+fn own_routes(canary: &Canary) -> Vec<Found> {
+    if !canary.has_route_refs() {
+        return Vec::new();
+    }
+    let place = "spec.service.routeRefs";
+    let problem = canary.route_refs().err().map(|error| error.to_string());
+    let problem = problem.or_else(|| own_routes::unsupported(canary));
+    let error = problem.map(|problem| found(Level::Error, place, problem));
+    let service = serde_json::to_value(&canary.spec.service).unwrap_or_default();
+    let unused = ROUTE_FIELDS
+        .iter()
+        .filter(|field| service.get(**field).is_some());
+    let warning = |field: &&str| {
+        let message = "has no effect with routeRefs: the route is the user's";
+        found(Level::Warning, format!("spec.service.{field}"), message)
+    };
+    error.into_iter().chain(unused.map(warning)).collect()
 }
 
 fn steps(canary: &Canary, analysis: &CanaryAnalysis) -> Vec<Found> {

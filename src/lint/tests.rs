@@ -240,3 +240,21 @@ fn canaries_that_get_in_each_others_way_are_found_before_they_are_applied() {
         "{names:?}"
     );
 }
+
+#[test]
+fn fields_that_a_route_of_the_user_makes_useless_are_found() {
+    for (from, to, expected) in [
+        (
+            "{port: 9898}",
+            "{port: 9898, hosts: [a.example.com], routeRefs: [{kind: HTTPRoute, name: web}]}",
+            "warning spec.service.hosts: has no effect with routeRefs: the route is the user's",
+        ),
+        (
+            "{port: 9898}",
+            "{port: 9898, routeRefs: [{kind: HTTPRoute, name: Web}]}",
+            "error spec.service.routeRefs: spec.service.routeRefs[0].name: \"Web\" is no name",
+        ),
+    ] {
+        assert_eq!(found(&GOOD.replacen(from, to, 1)), [expected]);
+    }
+}

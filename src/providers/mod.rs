@@ -107,8 +107,11 @@ impl Pattern {
     }
 }
 
-/// The router of a canary.
+/// The router of a canary: that of its provider, unless the canary names routes of the user.
 pub fn router(snapshot: &Snapshot) -> &'static dyn Router {
+    if snapshot.canary.has_route_refs() {
+        return &routers::own_routes::OwnRoutes;
+    }
     router_named(provider_name(snapshot))
 }
 

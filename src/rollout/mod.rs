@@ -59,7 +59,7 @@ use phases::{
     analysis, bootstrap, deletion, end, finish_rollback, idle, new_revision, promotion, restore,
 };
 use release::Release;
-use safety::{ownership, selectors, validation, withdrawal};
+use safety::{own_routes, ownership, selectors, validation, withdrawal};
 
 use status::{
     Outcome, StatusChange, outcome, refused,
@@ -90,6 +90,9 @@ fn in_any_phase(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
     if snapshot.phase() == CanaryPhase::New {
         let known = StatusChange::enter(snapshot, CanaryPhase::Initializing);
         return Decision::commit(known.build(), Vec::new());
+    }
+    if let Some(decision) = own_routes::follow_spec(snapshot) {
+        return decision;
     }
     if let Some(report) = refused::report(snapshot) {
         return report;
@@ -246,7 +249,7 @@ fn repairs(release: &Release<'_>) -> Result<Vec<Write>, Blocked> {
         routes => writes.extend(routes?),
     }
     writes.retain(|write| {
-        !snapshot.leaves_out(write) && !ownership::is_of_others(snapshot, &write.object)
+        !release.leaves_out_repair(write) && !ownership::is_of_others(snapshot, &write.object)
     });
     Ok(writes)
 }

@@ -8,6 +8,7 @@ use super::checks::metrics;
 use crate::{
     api::status::ConditionType,
     providers,
+    routers::own_routes,
     snapshot::{Kind, ObjectRef, Snapshot, TargetKind},
     workload::{
         config::{
@@ -37,6 +38,9 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
         needs.extend(all.with_previous().flatten());
     }
     needs.extend(providers::router(snapshot).sources(snapshot));
+    // These routes must be given back, whatever the spec names now.
+    let recorded = own_routes::recorded(snapshot.status()).into_iter();
+    needs.extend(recorded.map(|used| used.route));
     needs.extend(metrics::needs(snapshot));
     needs
 }
@@ -77,7 +81,8 @@ pub fn foreign_copies(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
 }
 
 /// The objects that belong to one canary: the target, and those that a release writes. Two canaries that claim the same object would
-/// undo each other's writes. Copies of configs are not among them: canaries that use one config share its copy.
+/// undo each other's writes. Copies of configs are not among them: canaries that use one config share its copy. Neither are routes of the
+/// user: canaries may share a route, but no rule ([`own_routes::shared_with`]).
 pub fn claims(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     let canary = &snapshot.canary;
     let Some(kind) = TargetKind::of(canary) else {
@@ -99,7 +104,10 @@ pub fn claims(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     if kind == TargetKind::Service {
         claims.insert(snapshot.reference(Kind::Service, &format!("{target}-canary")));
     }
-    claims.extend(providers::router(snapshot).objects(canary));
+    let router = providers::router(snapshot);
+    if !router.are_users() {
+        claims.extend(router.objects(canary));
+    }
     claims.extend(scaler::objects(snapshot));
     claims
 }

@@ -22,6 +22,7 @@ pub mod knative;
 pub mod kubernetes;
 pub mod kuma;
 pub mod nginx;
+pub mod own_routes;
 mod route;
 pub mod skipper;
 pub mod smi;
@@ -49,6 +50,12 @@ pub trait Router: Debug + Sync {
     /// out.
     fn sources(&self, _snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
         BTreeSet::new()
+    }
+
+    /// Whether the routes are the user's, in which the operator changes the weights and nothing else. The status of the Canary alone then
+    /// shows how far a release is, and several canaries may set weights in one route.
+    fn are_users(&self) -> bool {
+        false
     }
 
     /// Creates or repairs the routes, with these weights if they are written. Returns no writes if the routes are correct for any weights.

@@ -116,6 +116,20 @@ pub fn upstream(
     })
 }
 
+/// Checks a route of `spec.service.routeRefs` of a Canary in the namespace `own`.
+///
+/// # Errors
+/// The route is in another namespace, and such references are blocked.
+pub fn own_route(route: &ObjectRef, own: &str, others: OtherNamespaces) -> Result<(), Blocked> {
+    let what = match route.kind {
+        Kind::GrpcRoute => "grpc route",
+        _ => "http route",
+    };
+    let named = (route.name.as_str(), Some(route.namespace.as_str()));
+    let field = "spec.service.routeRefs[].namespace";
+    allowed(what, named, (field, own), others).map(drop)
+}
+
 /// The first reference of a Canary beside its routes that is blocked, in Flagger's order.
 pub fn first_blocked(canary: &Canary, others: OtherNamespaces) -> Option<Blocked> {
     let own = canary.metadata.namespace.as_deref().unwrap_or_default();

@@ -23,13 +23,14 @@ pub struct Step {
 
 /// The conditions that begin or end within a step. A change of these conditions begins no other step, so a hook that has passed is not
 /// called again.
-const WITHIN_STEP: [ConditionType; 6] = [
+const WITHIN_STEP: [ConditionType; 7] = [
     ConditionType::Verdict,
     ConditionType::Draining,
     ConditionType::Action,
     ConditionType::Paused,
     ConditionType::WriteRefused,
     ConditionType::Comparison,
+    ConditionType::RouteRefs,
 ];
 
 impl Step {

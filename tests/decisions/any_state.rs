@@ -34,7 +34,7 @@ pub const PHASES: [CanaryPhase; 12] = [
 ];
 
 /// All conditions but `Promoted`, which every status has, in the order of `place_of_condition`.
-const CONDITIONS: [ConditionType; 17] = [
+const CONDITIONS: [ConditionType; 18] = [
     ConditionType::RollingBack,
     ConditionType::Reverting,
     ConditionType::Draining,
@@ -52,6 +52,7 @@ const CONDITIONS: [ConditionType; 17] = [
     ConditionType::Verdict,
     ConditionType::WriteRefused,
     ConditionType::Comparison,
+    ConditionType::RouteRefs,
 ];
 
 const ROLLOUTS: [Rollout; 5] = [
@@ -253,6 +254,7 @@ fn place_of_condition(condition: ConditionType) -> Option<usize> {
         C::Verdict => Some(14),
         C::WriteRefused => Some(15),
         C::Comparison => Some(16),
+        C::RouteRefs => Some(17),
     }
 }
 

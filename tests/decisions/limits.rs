@@ -57,6 +57,7 @@ fn entries(field: &str, count: usize) -> Value {
         "analysis.match" | "service.match" => json!({"headers": {"x": {"exact": n.to_string()}}}),
         "analysis.stepWeights" => json!(n + 1),
         "service.gatewayRefs" => json!({"name": "gw"}),
+        "service.routeRefs" => json!({"kind": "HTTPRoute", "name": format!("route-{n}")}),
         "service.mirror" => json!({"backendRef": {"name": "b"}}),
         _ => json!(format!("name-{n}")),
     };

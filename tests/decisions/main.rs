@@ -76,6 +76,7 @@ mod limits;
 mod metrics;
 mod objects;
 mod other_actors;
+mod own_routes;
 mod ownership;
 mod plan;
 mod preview;

@@ -12,7 +12,7 @@ use crate::{
     },
     notifications::{EventKind, Notification, Severity},
     routers::provider_name,
-    snapshot::{Snapshot, excerpt},
+    snapshot::{ObjectRef, Snapshot, excerpt},
     workload::ports::Port,
 };
 
@@ -246,6 +246,27 @@ pub fn terminating(snapshot: &Snapshot) -> Notification {
 /// The target is not ready to take the traffic back.
 pub fn not_ready_to_terminate(snapshot: &Snapshot, why: &str) -> Notification {
     let text = format!("canary not ready during finalizing: {why}");
+    warning(snapshot, text)
+}
+
+/// A route of the user could not be given back.
+pub fn not_given_back(snapshot: &Snapshot, route: &ObjectRef) -> Notification {
+    let text = format!(
+        "{} {} is not given back yet: another actor undoes the write of its weights, or the API server refuses it. The canary waits for that",
+        route.kind.name(),
+        route.full_name()
+    );
+    warning(snapshot, text)
+}
+
+/// The weights in a route of the user are not those of the release.
+pub fn weights_changed(snapshot: &Snapshot, route: &ObjectRef) -> Notification {
+    let text = format!(
+        "{} {} does not have the weights of the release: another actor changes them, or the API server refuses the write. The step waits \
+         until they are back",
+        route.kind.name(),
+        route.full_name()
+    );
     warning(snapshot, text)
 }
 

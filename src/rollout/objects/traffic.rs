@@ -15,7 +15,11 @@ use crate::{
         messages,
         plan::{Decision, Plan, Requeue},
         release::Release,
-        status::{StatusChange, change::unconfirmed_start, transitions::is_between_runs},
+        status::{
+            StatusChange,
+            change::unconfirmed_start,
+            transitions::{is_between_runs, is_under_analysis},
+        },
     },
     routers::affinity::Cookies,
     snapshot::{Kind, Weights, Write, pods::labels},
@@ -75,6 +79,43 @@ impl Release<'_> {
         Ok(self.router.current_weights(self.snapshot)?)
     }
 
+    /// The weights on which the next step builds: those that are routed or, in routes of the user, those of the status. Others may edit
+    /// the weights of such a route at any time, and that is no progress of the release.
+    pub fn reached_weights(&self) -> Result<Weights, Blocked> {
+        if self.router.are_users() {
+            return Ok(self.expected_weights(self.snapshot.status()));
+        }
+        self.weights()
+    }
+
+    /// The decision to wait while routes of the user do not have the weights of the release; `None` if they have.
+    fn others_weights(&self) -> Option<Decision> {
+        let repairs = self.router.are_users().then(|| self.routes())?.ok()?;
+        let route = &repairs.first()?.object;
+        let event = messages::run::weights_changed(self.snapshot, route);
+        Some(Decision::Wait(Requeue::Ready, vec![event]))
+    }
+
+    /// Whether a repair is left out now. The weights of a user's route are put back at once, also within a step; if another actor changes
+    /// them again and again, with growing pauses.
+    pub fn leaves_out_repair(&self, write: &Write) -> bool {
+        let snapshot = self.snapshot;
+        let is_refused = || {
+            snapshot
+                .refused
+                .as_ref()
+                .is_some_and(|it| it.object == write.object)
+        };
+        let is_own = self
+            .router
+            .objects(&snapshot.canary)
+            .contains(&write.object);
+        if self.router.are_users() && is_own && !is_refused() {
+            return snapshot.is_paused(write);
+        }
+        snapshot.leaves_out(write)
+    }
+
     /// Whether clients reach the primary, through the routes and through the Service.
     pub fn leads_to_primary(&self) -> bool {
         let canary = &self.snapshot.canary;
@@ -118,6 +159,9 @@ impl Release<'_> {
     /// The decision to wait until the data plane has applied the written weights; `None` if it has. A delay after a write of the current
     /// tick is not reported.
     pub fn routes_pending(&self) -> Option<Decision> {
+        if let Some(wait) = self.others_weights() {
+            return Some(wait);
+        }
         let why = self.router.accepted(self.snapshot).err()?;
         let mut routes = self.router.objects(&self.snapshot.canary).into_iter();
         let is_fresh = self.router.lag(self.snapshot).is_some()
@@ -229,6 +273,9 @@ impl Release<'_> {
             return self.routes_to(&Weights::PRIMARY);
         }
         let expected = self.expected_weights(status);
+        if self.router.are_users() {
+            return self.repaired(self.kept_weights(expected)?);
+        }
         let weights = self.weights().unwrap_or({
             if self.snapshot.canary_has_ready_pods() {
                 expected
@@ -244,6 +291,40 @@ impl Release<'_> {
             weights
         };
         self.repaired(weights)
+    }
+
+    /// The weights that routes of the user must have: those of the status, or those that the operator may have written before it was
+    /// interrupted and could not write the status.
+    fn kept_weights(&self, expected: Weights) -> Result<Weights, Blocked> {
+        let now = self.weights()?;
+        let snapshot = self.snapshot;
+        let is_analysed = is_under_analysis(snapshot.phase());
+        let is_left = if expected.canary > now.canary {
+            // A newer version loses the traffic of the older one; a promoted version, or a failed one, gives it back to the primary.
+            self.changed() || (!is_analysed && snapshot.primary_has_ready_pods())
+        } else {
+            now == self.next_weights(expected)
+        };
+        Ok(if is_left { now } else { expected })
+    }
+
+    /// The weights after the next step, if it gives the canary more.
+    fn next_weights(&self, expected: Weights) -> Weights {
+        let status = self.snapshot.status();
+        match (status.phase, self.strategy()) {
+            (CanaryPhase::Progressing, Strategy::Canary) => {
+                let next = self.snapshot.canary.next_weight(status.canary_weight);
+                Weights::canary(u8::try_from(next.clamp(0, 100)).unwrap_or(0))
+            }
+            (CanaryPhase::Progressing, Strategy::BlueGreen)
+                if status.iterations >= self.iterations() =>
+            {
+                Weights::CANARY
+            }
+            // Before the primary gets the version, it may lose all its pods (`Recreate`).
+            (CanaryPhase::Promoting, Strategy::Canary) => Weights::CANARY,
+            _ => expected,
+        }
     }
 
     /// The writes that create those objects of the router which must exist before the primary's pods.
@@ -291,7 +372,11 @@ impl Release<'_> {
             (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::BlueGreen)
                 if status.iterations > self.iterations() =>
             {
-                Weights::CANARY
+                // A promotion in steps (`stepWeightPromotion`) has taken traffic back from the canary already.
+                match (status.phase, u8::try_from(status.canary_weight)) {
+                    (P::Promoting, Ok(left @ 1..=100)) => Weights::canary(left),
+                    _ => Weights::CANARY,
+                }
             }
             (P::Progressing | P::WaitingPromotion | P::Promoting | P::Failed, _) => {
                 Weights::canary(u8::try_from(status.canary_weight.clamp(0, 100)).unwrap_or(0))

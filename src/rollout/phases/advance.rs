@@ -86,7 +86,7 @@ fn advance_weight(
 ) -> ControlFlow<Decision, Decision> {
     let snapshot = release.snapshot;
     let canary = &snapshot.canary;
-    let routed = release.or_report(release.weights())?;
+    let routed = release.or_report(release.reached_weights())?;
     let step = reached(release, routed);
     let weight = step.clone().build().canary_weight;
     notifications.extend(traffic_gate(release, evidence, routed)?);
@@ -117,7 +117,7 @@ fn advance_iteration(
     let snapshot = release.snapshot;
     let all = release.iterations();
     let is_ab = release.strategy() == Strategy::AbTesting;
-    let routed = release.or_report(release.weights())?;
+    let routed = release.or_report(release.reached_weights())?;
     let step = reached(release, routed);
     let done = step.clone().build().iterations;
     if done < all {

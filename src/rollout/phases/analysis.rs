@@ -208,7 +208,7 @@ fn check(
     notifications: &mut Vec<Notification>,
 ) -> ControlFlow<Decision> {
     let snapshot = release.snapshot;
-    let routed = release.or_report(release.weights())?;
+    let routed = release.or_report(release.reached_weights())?;
     let reached = advance::reached(release, routed).build();
     let begins =
         (reached.canary_weight, reached.iterations) == (0, 0) && !release.has_mirrored(routed);

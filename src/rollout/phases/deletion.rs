@@ -10,7 +10,7 @@ use crate::{
         messages::run,
         plan::{Decision, Plan, Requeue},
         release::Release,
-        safety::{ownership, validation},
+        safety::{own_routes, ownership, validation},
         status::{StatusChange, draining},
     },
     snapshot::{Action, Kind, Readiness, Snapshot, TargetKind, Write},
@@ -19,9 +19,12 @@ use crate::{
 /// While this finalizer is on a Canary, the API server does not remove the Canary.
 const FINALIZER: &str = "finalizer.flagger.app";
 
-/// Adds the finalizer to a Canary with `revertOnDeletion` and removes it from any other; `None` if nothing is to be changed.
+/// Adds the finalizer to a Canary with `revertOnDeletion`, or with routes of the user, and removes it from any other; `None` if nothing is to be changed.
 pub fn prepare(snapshot: &Snapshot) -> Option<Decision> {
-    let wanted = snapshot.canary.spec.revert_on_deletion;
+    let canary = &snapshot.canary;
+    let wanted = canary.spec.revert_on_deletion
+        || canary.has_route_refs()
+        || own_routes::are_recorded(snapshot.status());
     (wanted != has_finalizer(snapshot)).then(|| finalizer_write(snapshot, wanted))
 }
 
@@ -31,7 +34,10 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
         return Decision::wait(Requeue::OnChange);
     }
     if !snapshot.canary.spec.revert_on_deletion {
-        return finalizer_write(snapshot, false);
+        // The Service of the canary is deleted with the Canary, so no route of the user may lead there.
+        let since = snapshot.canary.metadata.deletion_timestamp.as_ref();
+        let returns = own_routes::release(snapshot).filter(|_| !snapshot.exceeds_deadline(since));
+        return returns.unwrap_or_else(|| finalizer_write(snapshot, false));
     }
     if validation::same_target(snapshot) {
         // The objects belong to the older canary.
@@ -115,6 +121,7 @@ fn restored(release: &Release<'_>) -> Vec<Write> {
     let snapshot = release.snapshot;
     let mut writes: Vec<_> = release.restored_apex().into_iter().collect();
     writes.extend(release.router.restore(snapshot));
+    writes.extend(own_routes::restored(snapshot));
     // Objects that an older canary claims belong to that canary.
     let claimed = snapshot.conflicting_canary.as_ref();
     let is_claimed =

@@ -105,7 +105,9 @@ pub fn adopted(release: &Release<'_>) -> CanaryStatus {
             }
             // Flagger records neither the weight nor the iteration at which a release waits.
             CanaryPhase::WaitingPromotion if release.strategy() == Strategy::Canary => {
-                let routed = release.weights().map(|weights| i64::from(weights.canary));
+                let routed = release
+                    .reached_weights()
+                    .map(|weights| i64::from(weights.canary));
                 status.canary_weight = routed.unwrap_or(status.canary_weight);
                 status.iterations = 0;
             }

@@ -33,7 +33,7 @@ pub fn promoting(release: &Release<'_>) -> Result<Decision, Blocked> {
         return Ok(Decision::write(writes));
     }
     let snapshot = release.snapshot;
-    let canary = i64::from(release.weights()?.canary);
+    let canary = i64::from(release.reached_weights()?.canary);
     // A canary without traffic does not hold up the promotion.
     let canary_readiness = if canary == 0 {
         Readiness::Ready

@@ -1,5 +1,6 @@
 //! The audit: rules that no plan may break, whichever decision made it. Tests and production audit every plan.
 
+use json_patch::Patch;
 use serde_json::Value;
 
 use crate::{
@@ -9,7 +10,9 @@ use crate::{
         plan::Plan,
         status::{draining, transitions::may_follow},
     },
-    snapshot::{Action, Kind, Snapshot, TargetKind, Weights, Write, target::SCALE_TO_ZERO},
+    snapshot::{
+        Action, Kind, ObjectRef, Snapshot, TargetKind, Weights, Write, target::SCALE_TO_ZERO,
+    },
     workload::scaler,
 };
 
@@ -156,22 +159,35 @@ fn traffic_reaches_ready_pods(snapshot: &Snapshot, plan: &Plan) -> Result<(), Un
     Ok(())
 }
 
-/// The snapshot after the plan's writes; `None` if the plan writes no complete object, so that it cannot change a route.
+/// The snapshot after those of the plan's writes that can change a route; `None` if there are none.
 fn after_writes(snapshot: &Snapshot, plan: &Plan) -> Option<Snapshot> {
-    let mut written = plan
-        .writes
-        .iter()
-        .filter_map(|write| match &write.action {
-            Action::Create(object) | Action::Replace(object) => Some((&write.object, object)),
-            Action::Patch(_) => None,
-        })
-        .peekable();
+    let written = |write: &Write| match &write.action {
+        Action::Create(object) | Action::Replace(object) => {
+            Some((write.object.clone(), object.clone()))
+        }
+        Action::Patch(patch) => {
+            let object = patched(snapshot, &write.object, patch)?;
+            Some((write.object.clone(), object))
+        }
+    };
+    let mut written = plan.writes.iter().filter_map(written).peekable();
     written.peek()?;
     let mut after = snapshot.clone();
-    for (name, object) in written {
-        after.objects.insert(name.clone(), object.clone());
-    }
+    after.objects.extend(written);
     Some(after)
+}
+
+/// A route of the user after a patch; `None` for any other object, and for a patch that would fail. A deletion gives routes back to a
+/// Service that selects the target's pods again.
+fn patched(snapshot: &Snapshot, object: &ObjectRef, patch: &Value) -> Option<Value> {
+    let is_route = matches!(object.kind, Kind::HttpRoute | Kind::GrpcRoute);
+    if !is_route || snapshot.canary.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let patch: Patch = serde_json::from_value(patch.clone()).ok()?;
+    let mut route = snapshot.objects.get(object)?.clone();
+    json_patch::patch(&mut route, &patch).ok()?;
+    Some(route)
 }
 
 /// Whether a write scales a workload to zero.

@@ -30,8 +30,8 @@ use crate::{
 /// The actor that creates an object which a canary needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Creator {
-    /// The user, or a controller of Kubernetes: the target, its autoscaler and its configs, the user's Ingress, and all objects that the
-    /// operator only reads.
+    /// The user, or a controller of Kubernetes: the target, its autoscaler and its configs, the user's Ingress, the routes in which the
+    /// operator only sets weights, and all objects that it only reads.
     User,
     /// The user or, if the user did not, the initialization: the Service that clients call, and its route. Flagger adopts those that exist.
     Either,
@@ -149,6 +149,10 @@ fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
     use Creator::{Either, Initialization, Operator, User};
     let canary = &snapshot.canary;
     let spec = &canary.spec;
+    let router = providers::router(snapshot);
+    if router.are_users() && router.objects(canary).contains(object) {
+        return User;
+    }
     let is = |name: &str| object.name == name;
     let created_unless = |is_users: bool, created: Creator| {
         if is_users { User } else { created }

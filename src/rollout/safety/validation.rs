@@ -20,8 +20,8 @@ use crate::{
             transitions::{is_in_promotion, is_in_run, is_under_analysis},
         },
     },
-    routers::{conditions, provider_name},
-    snapshot::{Conflict, Snapshot, TargetKind, references, route_references},
+    routers::{self, conditions, own_routes::Used, provider_name},
+    snapshot::{Conflict, Kind, Snapshot, TargetKind, references, route_references},
     workload::ports,
 };
 
@@ -88,6 +88,14 @@ fn conflict_message(snapshot: &Snapshot, Conflict { canary, object }: &Conflict)
         return format!("canary {full} is not run: {canary} has the same target {target}");
     }
     let (kind, name) = (object.kind.name(), &object.name);
+    if providers::router(snapshot).are_users()
+        && matches!(object.kind, Kind::HttpRoute | Kind::GrpcRoute)
+    {
+        return format!(
+            "canary {full} is not run: {canary} sets the weights of the same rule of {kind} {}; name other rules in routeRefs of one of both",
+            object.full_name()
+        );
+    }
     format!(
         "canary {full} is not run: {canary} has the {kind} {name}, too; give one of both another target, service name or autoscaler"
     )
@@ -148,6 +156,7 @@ fn invalid(snapshot: &Snapshot) -> Option<InvalidSpec> {
     too_large(snapshot)
         .or_else(|| target(snapshot))
         .or_else(|| references(snapshot))
+        .or_else(|| own_routes(snapshot))
         .or_else(|| analysis(snapshot))
         .or_else(|| comparison(snapshot))
 }
@@ -214,6 +223,28 @@ fn references(snapshot: &Snapshot) -> Option<InvalidSpec> {
     let blocked = references::first_blocked(&snapshot.canary, snapshot.other_namespaces());
     let blocked = blocked.or_else(of_routes)?;
     Some(InvalidSpec(blocked.to_string()))
+}
+
+/// The routes of the user: the list can be read, and the spec asks for nothing that needs more than weights.
+fn own_routes(snapshot: &Snapshot) -> Option<InvalidSpec> {
+    let canary = &snapshot.canary;
+    if !canary.has_route_refs() {
+        return None;
+    }
+    if TargetKind::of(canary) == Some(TargetKind::Knative) {
+        return Some(at(
+            "spec.service.routeRefs",
+            "can't be used with Knative Service as target",
+        ));
+    }
+    let named = match routers::own_routes::named(canary) {
+        Ok(named) => named,
+        Err(error) => return Some(InvalidSpec(error.to_string())),
+    };
+    let blocked = |used: &Used| routers::own_routes::check_namespace(snapshot, &used.route).err();
+    let blocked = named.iter().find_map(blocked);
+    let blocked = blocked.map(|blocked| InvalidSpec(blocked.to_string()));
+    blocked.or_else(|| routers::own_routes::unsupported(canary).map(InvalidSpec))
 }
 
 fn comparison(snapshot: &Snapshot) -> Option<InvalidSpec> {

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     api::canary::{Canary, CanaryPhase},
-    rollout,
+    providers, rollout,
+    routers::own_routes,
     shell::{
         api_server::{
             ClusterError,
@@ -281,7 +282,8 @@ async fn conflicting_canary(
     reference: &ObjectRef,
     snapshot: &Snapshot,
 ) -> Result<Option<Conflict>, ClusterError> {
-    let claims = rollout::claims(snapshot);
+    let mut claims = rollout::claims(snapshot);
+    claims.extend(providers::router(snapshot).objects(&snapshot.canary));
     let subscribers = claims.iter().flat_map(|claim| cache.subscribers(claim));
     let others: BTreeSet<_> = subscribers.filter(|other| **other != *reference).collect();
     let mut canaries = Vec::new();
@@ -312,7 +314,8 @@ pub fn conflicting_among(
         .map(|(_, canary, object)| Conflict { canary, object })
 }
 
-/// Returns an object that another canary claims as well: the target, if both have the same.
+/// Returns an object that another canary claims as well: the target, if both have the same; or a route of the user in which both would set
+/// the weights of one rule.
 fn shared(own: &BTreeSet<ObjectRef>, other: &Canary, snapshot: &Snapshot) -> Option<ObjectRef> {
     let reference = snapshot.reference(Kind::Canary, snapshot.name());
     let theirs = rollout::claims(&empty_snapshot(
@@ -325,7 +328,8 @@ fn shared(own: &BTreeSet<ObjectRef>, other: &Canary, snapshot: &Snapshot) -> Opt
         |object: &&ObjectRef| object.kind.name() == target.kind && object.name == target.name;
     let mut shared = own.intersection(&theirs);
     let same_target = shared.clone().find(is_target);
-    same_target.or_else(|| shared.next()).cloned()
+    let shared = same_target.or_else(|| shared.next()).cloned();
+    shared.or_else(|| own_routes::shared_with(snapshot, other))
 }
 
 #[cfg(test)]

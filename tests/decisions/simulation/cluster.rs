@@ -1,8 +1,8 @@
 //! Applies writes to the simulated cluster, and simulates the reactions of Kubernetes and KEDA.
 
 use flagger_rs::{
-    api::canary::CanaryPhase,
-    rollout,
+    api::canary::{CanaryCondition, CanaryPhase},
+    providers, rollout,
     snapshot::{Action, Kind, ObjectRef, TargetKind, Write},
 };
 use serde_json::{Value, json};
@@ -48,6 +48,11 @@ impl Simulation {
         if rollout::weights(&self.snapshot).is_none() {
             return false;
         }
+        let router = providers::router(&self.snapshot);
+        if router.are_users() {
+            // Without a user's route no request reaches the canary.
+            return router.objects(&self.snapshot.canary).contains(object);
+        }
         let value = self.snapshot.objects.remove(object).unwrap();
         let is_needed = rollout::weights(&self.snapshot).is_none();
         self.snapshot.objects.insert(object.clone(), value);
@@ -87,7 +92,7 @@ impl Simulation {
         self.store(object.clone(), value);
     }
 
-    fn patch(&mut self, object: &ObjectRef, patch: &Value) {
+    pub(super) fn patch(&mut self, object: &ObjectRef, patch: &Value) {
         let name = shown(object);
         self.keep_version(object);
         let target = self.snapshot.objects.get_mut(object).unwrap();
@@ -140,8 +145,11 @@ impl Simulation {
         let status = self.snapshot.canary.status.as_ref();
         let conditions = status.and_then(|status| status.conditions.as_ref());
         // With a second condition, the run is ending: its route is no step of the analysis.
-        let is_running =
-            conditions.is_some_and(|all| all.iter().filter(|c| c.type_ != "Verdict").count() == 1);
+        let is_running = conditions.is_some_and(|all| {
+            let is_other =
+                |c: &&CanaryCondition| !["Verdict", "RouteRefs"].contains(&c.type_.as_str());
+            all.iter().filter(is_other).count() == 1
+        });
         if phases.contains(&self.snapshot.phase()) && is_running {
             self.analysed.push(weights.canary);
         }
@@ -241,7 +249,7 @@ fn patch_one(target: &mut Value, operation: &Value, name: &str) -> Option<String
         "add" => {
             target.pointer_mut(parent).unwrap()[key] = value.clone();
             Some(match key {
-                "replicas" | "nodeSelector" => format!("{key} {value}"),
+                "weight" | "replicas" | "nodeSelector" => format!("{key} {value}"),
                 _ => key.to_owned(),
             })
         }

@@ -101,6 +101,48 @@ fn a_canary_conflicts_with_each_older_one_that_claims_an_object_of_its_own() {
     }
 }
 
+/// Both would give the rule other weights each time, and their steps would not mean what their status says.
+#[test]
+fn of_two_canaries_with_one_rule_of_a_users_route_the_younger_one_is_not_run() {
+    let with = |name: &str, second: u8, rules: Value| {
+        let mut object = serde_json::to_value(canary(name, second, "Deployment", name)).unwrap();
+        object["spec"]["service"]["routeRefs"] =
+            json!([{"kind": "HTTPRoute", "name": "all", "rules": rules}]);
+        serde_json::from_value::<Canary>(object).unwrap()
+    };
+    let backends = ["web", "web-canary", "other", "other-canary"];
+    let backends = backends.map(|name| json!({"name": name, "port": 80, "weight": 100}));
+    let rules = ["api", "site"].map(|name| json!({"name": name, "backendRefs": backends}));
+    let route = json!({"metadata": {"name": "all", "namespace": "shop"}, "spec": {"rules": rules}});
+    let name = Kind::HttpRoute.reference("shop", "all");
+    for (second, theirs, is_conflict) in [
+        (5, json!(["api"]), true),
+        (5, json!([]), true),
+        (5, json!(["site"]), false),
+        (31, json!(["api"]), false),
+    ] {
+        let mut own = snapshot(with("web", 30, json!(["api"])));
+        own.objects.insert(name.clone(), route.clone());
+        let other = with("other", second, theirs.clone());
+        let conflict = conflicting_among(&own, [other].into_iter());
+        let expected = is_conflict.then(|| Conflict {
+            canary: "other.shop".to_owned(),
+            object: name.clone(),
+        });
+        assert_eq!(conflict, expected, "{theirs}");
+        own.conflicting_canary = conflict;
+        let evidence = rollout::Evidence::new();
+        let status = json!({"phase": "Initializing"});
+        own.canary.status = serde_json::from_value(status).unwrap();
+        let rollout::Decision::Do(plan) = rollout::decide(&own, &evidence) else {
+            panic!("the first decision writes the finalizer, or the condition")
+        };
+        let reported = format!("{plan:?}");
+        let why = "canary web.shop is not run: other.shop sets the weights of the same rule of HTTPRoute all.shop; name other rules in routeRefs of one of both";
+        assert_eq!(reported.contains(why), is_conflict, "{reported}");
+    }
+}
+
 #[test]
 fn a_canary_is_active_during_a_run_a_deletion_and_any_other_action() {
     let active = |change: Value| {

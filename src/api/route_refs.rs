@@ -1,0 +1,287 @@
+//! The routes of the user in which the operator sets the weights: `spec.service.routeRefs`, or the annotation [`ANNOTATION`] with the same
+//! list for clusters with Flagger's CRDs, which prune the field. Without either, the operator makes a route of its own.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The annotation of a Canary with the list as JSON or YAML. It counts only if the field is missing or empty.
+pub const ANNOTATION: &str = "flagger-rs.github.io/route-refs";
+/// The kinds of routes that can be named.
+pub const KINDS: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
+/// The most routes of a Canary.
+pub const ROUTES: usize = 16;
+/// The most names of rules of one route.
+const RULES: usize = 128;
+/// The most bytes of the annotation.
+const LENGTH: usize = 16 * 1024;
+/// The most bytes of a name in Kubernetes.
+const NAME: usize = 253;
+/// The fields of an entry.
+const FIELDS: [&str; 4] = ["kind", "name", "namespace", "rules"];
+
+/// A route of the user. The operator sets the weights of the two versions in it and changes nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct RouteRef {
+    /// The kind of the route, of the group `gateway.networking.k8s.io`, version `v1`.
+    #[schemars(extend("enum" = KINDS))]
+    pub kind: String,
+    /// The name of the route.
+    #[schemars(extend("minLength" = 1, "maxLength" = 253))]
+    pub name: String,
+    /// The namespace of the route. Default: the Canary's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minLength" = 1, "maxLength" = 63))]
+    pub namespace: Option<String>,
+    /// The names of the rules in which the operator sets the weights. Each must lead to the Service that clients call, or to the primary's,
+    /// and to the canary's. Default: all rules that lead to both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxItems" = RULES))]
+    pub rules: Option<Vec<String>>,
+}
+
+/// A list of routes that cannot be used. The text names the place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidRouteRefs(String);
+
+/// Whether a Canary names routes, also in a form that cannot be read.
+pub fn are_named(field: Option<&[RouteRef]>, annotation: Option<&str>) -> bool {
+    field.is_some_and(|field| !field.is_empty())
+        || annotation.is_some_and(|text| !text.trim().is_empty())
+}
+
+/// The routes that a Canary names, by the value of its field or else of its annotation; none if it names none.
+///
+/// # Errors
+/// The annotation cannot be read, or an entry names no route that the operator can use.
+pub fn named(
+    field: Option<&[RouteRef]>,
+    annotation: Option<&str>,
+) -> Result<Vec<RouteRef>, InvalidRouteRefs> {
+    match field.filter(|field| !field.is_empty()) {
+        Some(field) => checked("spec.service.routeRefs", field.to_vec()),
+        None if are_named(None, annotation) => {
+            let place = format!("annotation {ANNOTATION}");
+            let refs = parsed(&place, annotation.unwrap_or_default())?;
+            if refs.is_empty() {
+                return Err(InvalidRouteRefs(format!("{place}: it names no route")));
+            }
+            checked(&place, refs)
+        }
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Reads the annotation. JSON is YAML, too.
+fn parsed(place: &str, text: &str) -> Result<Vec<RouteRef>, InvalidRouteRefs> {
+    let wrong = |why: &str| InvalidRouteRefs(format!("{place}: {why}"));
+    if text.len() > LENGTH {
+        return Err(wrong(&format!(
+            "{} bytes, but at most {LENGTH} are read",
+            text.len()
+        )));
+    }
+    let value: Value =
+        serde_saphyr::from_str(text).map_err(|_| wrong("it is neither JSON nor YAML"))?;
+    let Value::Array(items) = value else {
+        return Err(wrong("it is no list of routes"));
+    };
+    let entry = |(i, item): (usize, Value)| {
+        let keys = item.as_object().into_iter().flat_map(|item| item.keys());
+        if let Some(key) = keys.into_iter().find(|key| !FIELDS.contains(&key.as_str())) {
+            let key = shown(key);
+            return Err(wrong(&format!("entry {i} has the unknown field {key}")));
+        }
+        serde_json::from_value(item).map_err(|error| {
+            let why: String = error.to_string().chars().take(200).collect();
+            wrong(&format!("entry {i} is no route: {}", why.escape_debug()))
+        })
+    };
+    items.into_iter().enumerate().map(entry).collect()
+}
+
+fn checked(place: &str, refs: Vec<RouteRef>) -> Result<Vec<RouteRef>, InvalidRouteRefs> {
+    let count = refs.len();
+    if count > ROUTES {
+        let why = format!("{place}: {count} routes, but at most {ROUTES} are supported");
+        return Err(InvalidRouteRefs(why));
+    }
+    for (i, route) in refs.iter().enumerate() {
+        if let Some(why) = problem(route) {
+            return Err(InvalidRouteRefs(format!("{place}[{i}]{why}")));
+        }
+        let is_same = |other: &RouteRef| {
+            (&other.kind, &other.name, &other.namespace)
+                == (&route.kind, &route.name, &route.namespace)
+        };
+        if refs[..i].iter().any(is_same) {
+            let (kind, name) = (&route.kind, &route.name);
+            let why = format!("{place}[{i}]: {kind} {name} is named twice");
+            return Err(InvalidRouteRefs(why));
+        }
+    }
+    Ok(refs)
+}
+
+/// The first problem of an entry, after its place.
+fn problem(route: &RouteRef) -> Option<String> {
+    if !KINDS.contains(&route.kind.as_str()) {
+        let (kind, kinds) = (shown(&route.kind), KINDS.join(" and "));
+        return Some(format!(
+            ".kind: {kind} is no kind of route, only {kinds} are"
+        ));
+    }
+    let rules = route.rules.as_deref().unwrap_or_default();
+    if rules.len() > RULES {
+        let count = rules.len();
+        return Some(format!(
+            ".rules: {count} names, but at most {RULES} are supported"
+        ));
+    }
+    let names = [(".name", &route.name)].into_iter();
+    let names = names.chain(route.namespace.iter().map(|name| (".namespace", name)));
+    let mut names = names.chain(rules.iter().map(|name| (".rules", name)));
+    let (field, wrong) = names.find(|(_, name)| !is_name(name))?;
+    Some(format!("{field}: {} is no name", shown(wrong)))
+}
+
+/// Whether a text may be the name of an object or of a rule: it becomes part of the path of a request, and of the status.
+fn is_name(name: &str) -> bool {
+    let is_alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.len() <= NAME
+        && name.starts_with(is_alphanumeric)
+        && name.ends_with(is_alphanumeric)
+        && name
+            .chars()
+            .all(|c| is_alphanumeric(c) || c == '-' || c == '.')
+}
+
+/// The beginning of a user's text, for a message: quoted, and without control characters.
+fn shown(text: &str) -> String {
+    let beginning: String = text.chars().take(80).collect();
+    format!("\"{}\"", beginning.escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_annotation(text: &str) -> Result<Vec<RouteRef>, String> {
+        named(None, Some(text)).map_err(|error| error.to_string())
+    }
+
+    fn route(kind: &str, name: &str, rules: &[&str]) -> RouteRef {
+        let rules: Vec<_> = rules.iter().map(|&rule| rule.to_owned()).collect();
+        RouteRef {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            namespace: None,
+            rules: (!rules.is_empty()).then_some(rules),
+        }
+    }
+
+    #[test]
+    fn the_annotation_has_the_same_list_as_the_field_as_json_or_as_yaml() {
+        let expected = vec![
+            route("HTTPRoute", "web", &["api", "site"]),
+            route("GRPCRoute", "web-grpc", &[]),
+        ];
+        for text in [
+            r#"[{"kind": "HTTPRoute", "name": "web", "rules": ["api", "site"]}, {"kind": "GRPCRoute", "name": "web-grpc"}]"#,
+            "- kind: HTTPRoute\n  name: web\n  rules: [api, site]\n- {kind: GRPCRoute, name: web-grpc}\n",
+        ] {
+            assert_eq!(of_annotation(text), Ok(expected.clone()));
+        }
+        assert_eq!(named(Some(&expected), None), Ok(expected.clone()));
+        // The field counts if both are there.
+        assert_eq!(named(Some(&expected), Some("[}")), Ok(expected));
+    }
+
+    #[test]
+    fn without_a_list_there_are_no_routes_and_an_unreadable_one_counts_as_a_list() {
+        for (field, annotation, are) in [
+            (None, None, false),
+            (Some(&[][..]), None, false),
+            (None, Some(" \n"), false),
+            (None, Some("[]"), true),
+            (None, Some("{"), true),
+        ] {
+            assert_eq!(are_named(field, annotation), are, "{annotation:?}");
+        }
+    }
+
+    #[test]
+    fn bad_lists_are_refused_with_their_place() {
+        let place = "annotation flagger-rs.github.io/route-refs";
+        for (text, why) in [
+            ("{", ": it is neither JSON nor YAML"),
+            ("HTTPRoute/web", ": it is no list of routes"),
+            ("[]", ": it names no route"),
+            ("[web]", ": entry 0 is no route: "),
+            (
+                "[{kind: HTTPRoute, name: a}, {kind: HTTPRoute, name: b, rule: c}]",
+                ": entry 1 has the unknown field \"rule\"",
+            ),
+            (
+                "[{kind: Ingress, name: a}]",
+                "[0].kind: \"Ingress\" is no kind of route, only HTTPRoute and GRPCRoute are",
+            ),
+            (
+                "[{kind: HTTPRoute, name: ../secrets/a}]",
+                "[0].name: \"../secrets/a\" is no name",
+            ),
+            (
+                "[{kind: HTTPRoute, name: a, namespace: 'b?c'}]",
+                "[0].namespace: \"b?c\" is no name",
+            ),
+            (
+                "[{kind: HTTPRoute, name: a, rules: [\"\\u202Eapi\"]}]",
+                "[0].rules: \"\\u{202e}api\" is no name",
+            ),
+            (
+                "[{kind: HTTPRoute, name: a}, {kind: GRPCRoute, name: a}, {kind: HTTPRoute, name: a, rules: [b]}]",
+                "[2]: HTTPRoute a is named twice",
+            ),
+        ] {
+            let found = of_annotation(text).unwrap_err();
+            assert!(found.starts_with(&format!("{place}{why}")), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_is_refused() {
+        let many = vec![route("HTTPRoute", "a", &[]); ROUTES + 1];
+        let found = named(Some(&many), None).unwrap_err().to_string();
+        assert!(
+            found.ends_with("17 routes, but at most 16 are supported"),
+            "{found}"
+        );
+        let rules = vec!["a"; RULES + 1];
+        let found = named(Some(&[route("HTTPRoute", "a", &rules)]), None);
+        let found = found.unwrap_err().to_string();
+        assert!(found.contains("[0].rules: 129 names"), "{found}");
+        let long = "a".repeat(1_000_000);
+        for text in [long.clone(), format!("[{{kind: {long}, name: a}}]")] {
+            let found = of_annotation(&text).unwrap_err();
+            assert!(found.len() < 200, "{}", found.len());
+        }
+        let found = named(Some(&[route("HTTPRoute", &long, &[])]), None);
+        assert!(found.unwrap_err().to_string().len() < 200);
+    }
+
+    /// An alias in YAML can stand for a value that stands for others, and so on: a few bytes become gigabytes.
+    #[test]
+    fn an_annotation_of_nested_aliases_is_refused() {
+        let mut text = "- &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for (from, to) in ('a'..'j').zip('b'..='j') {
+            let aliases = vec![format!("*{from}"); 10].join(", ");
+            text = format!("{text}- &{to} [{aliases}]\n");
+        }
+        let found = of_annotation(&text).unwrap_err();
+        assert!(
+            found.contains("neither JSON nor YAML") || found.contains("is no route"),
+            "{found}"
+        );
+    }
+}

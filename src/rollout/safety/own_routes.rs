@@ -1,0 +1,76 @@
+//! The operator records the routes of the user before it sets weights in them, and gives back each route or rule that the Canary does not
+//! name any more: all its weight is for the promoted version then.
+
+use crate::{
+    api::{canary::CanaryStatus, status::ConditionType},
+    rollout::{
+        blocked::Blocked,
+        messages,
+        plan::{Decision, Requeue},
+        status::StatusChange,
+    },
+    routers::own_routes::{self, Used},
+    snapshot::{Snapshot, Write},
+};
+
+/// Whether the status records routes to give back.
+pub fn are_recorded(status: &CanaryStatus) -> bool {
+    status.has_condition(ConditionType::RouteRefs)
+}
+
+/// Gives back what the Canary does not name any more, then records what it names. `None` if the record is current, or if the list of the
+/// Canary cannot be read.
+pub fn follow_spec(snapshot: &Snapshot) -> Option<Decision> {
+    let named = own_routes::named(&snapshot.canary).ok()?;
+    let recorded = own_routes::recorded(snapshot.status());
+    if recorded == named && are_recorded(snapshot.status()) != named.is_empty() {
+        return None;
+    }
+    if let Some(wait) = give_back(snapshot, &named) {
+        return Some(wait);
+    }
+    let change = StatusChange::within_step(snapshot);
+    let change = if named.is_empty() {
+        change.clear(ConditionType::RouteRefs)
+    } else {
+        let record = own_routes::record(&named);
+        change.set(ConditionType::RouteRefs, "WeightsSet", &record)
+    };
+    Some(Decision::commit(change.build(), Vec::new()))
+}
+
+/// Gives all recorded routes back, for a Canary that is deleted; `None` if they are given back.
+pub fn release(snapshot: &Snapshot) -> Option<Decision> {
+    give_back(snapshot, &[])
+}
+
+/// The writes that give all recorded routes back; none if the operator cannot tell which weights to set.
+pub fn restored(snapshot: &Snapshot) -> Vec<Write> {
+    own_routes::given_back(snapshot, &[]).unwrap_or_default()
+}
+
+/// Gives back the recorded routes and rules that are not among `kept`; `None` if there is nothing to give back. While the API server
+/// refuses that, or another actor undoes it, the Canary waits: requests may reach a canary that is scaled down next.
+fn give_back(snapshot: &Snapshot, kept: &[Used]) -> Option<Decision> {
+    if !snapshot.primary_has_ready_pods() && snapshot.canary_has_ready_pods() {
+        let primary = Blocked::NoReadyPod {
+            workload: snapshot.canary.primary_workload_name(),
+            namespace: snapshot.namespace().to_owned(),
+        };
+        let leads = own_routes::given_back(snapshot, kept).is_ok_and(|it| !it.is_empty());
+        return leads.then(|| primary.report(snapshot));
+    }
+    let mut writes = match own_routes::given_back(snapshot, kept) {
+        Ok(writes) if writes.is_empty() => return None,
+        Ok(writes) => writes,
+        Err(why) => return Some(Blocked::from(why).report(snapshot)),
+    };
+    let first = writes[0].object.clone();
+    // The route may have been written in this step. It does not wait for the next one.
+    writes.retain(|write| !snapshot.is_paused(write));
+    if writes.is_empty() {
+        let event = messages::run::not_given_back(snapshot, &first);
+        return Some(Decision::Wait(Requeue::AtTick, vec![event]));
+    }
+    Some(Decision::write(writes))
+}

@@ -1,0 +1,276 @@
+//! Routes of the user that a Canary names (`spec.service.routeRefs`). The operator writes the weights of the two versions in them and
+//! nothing else: no label, no annotation, no owner, no finalizer. Any provider can be combined with them. (Not in Flagger, which makes the
+//! route itself, and takes over one of the same name.)
+//!
+//! * A rule leads to the promoted version by the Service that clients call, or by the primary's, and to the canary's Service. The first is
+//!   better: the rule leads there before the Canary exists and after its deletion, too.
+//! * The sum of both weights stays, so the shares of other backends stay as well.
+//! * Each write is a JSON patch that tests the names of the rules and backends: a rule that was moved is never changed by mistake. It is no
+//!   server-side apply, because Flux strips a list that another manager has applied.
+//! * The status shows the progress of a release, not the route: others may edit the weights at any time, for example a tool that applies
+//!   the manifest of the route again. Such edits are put back.
+//! * The status records the routes before the first write (`used.rs`), so that they are given back whatever becomes of the spec. A route is
+//!   given back with all its weight for the promoted version. This is how it must be before a release, so the record needs no weights.
+
+mod acceptance;
+mod rules;
+mod used;
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{
+    RouteError, Router,
+    route::{full_object, not_found},
+};
+use crate::{
+    api::canary::{Canary, Strategy},
+    snapshot::{Action, ObjectRef, Snapshot, Weights, Write, references},
+    workload::patch::conditional,
+};
+use rules::Rule;
+pub use used::{Used, named, record, recorded};
+
+/// The router of a Canary that names routes of the user.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnRoutes;
+
+impl Router for OwnRoutes {
+    fn objects(&self, canary: &Canary) -> BTreeSet<ObjectRef> {
+        let named = used::named(canary).unwrap_or_default();
+        named.into_iter().map(|used| used.route).collect()
+    }
+
+    fn sources(&self, snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
+        let mut routes = self.objects(&snapshot.canary);
+        routes.retain(|route| check_namespace(snapshot, route).is_ok());
+        routes
+    }
+
+    fn are_users(&self) -> bool {
+        true
+    }
+
+    fn repairs(
+        &self,
+        snapshot: &Snapshot,
+        _selector: &(String, String),
+        weights: &Weights,
+    ) -> Result<Vec<Write>, RouteError> {
+        if let Some(why) = unsupported(&snapshot.canary) {
+            return Err(RouteError::InvalidCanary(why));
+        }
+        let named = used::named(&snapshot.canary);
+        let named = named.map_err(|error| RouteError::InvalidCanary(error.to_string()))?;
+        let mut writes = Vec::new();
+        for used in &named {
+            let route = live(snapshot, &used.route)?;
+            let chosen = rules::chosen(route, &snapshot.canary, &used.rules);
+            let chosen: Result<Vec<_>, _> = chosen.into_iter().collect();
+            let chosen = chosen.and_then(|rules| {
+                rules.iter().try_for_each(Rule::check)?;
+                Ok(rules)
+            });
+            let chosen = chosen.map_err(|problem| of_route(&used.route, problem))?;
+            writes.extend(patch(&used.route, route, &chosen, weights));
+        }
+        Ok(writes)
+    }
+
+    /// The greatest weight that the canary has in a rule. A route that does not exist sends it no request.
+    fn current_weights(&self, snapshot: &Snapshot) -> Result<Weights, RouteError> {
+        let mut canary = 0;
+        for used in &in_use(snapshot) {
+            for rule in withdrawable(snapshot, used)? {
+                canary = rule.percent().max(canary);
+            }
+        }
+        Ok(Weights::canary(canary))
+    }
+
+    /// All requests can be led to the primary if a route was deleted, or if a rule that gives the canary no weight was removed or renamed.
+    fn set_weights(
+        &self,
+        snapshot: &Snapshot,
+        weights: &Weights,
+    ) -> Result<Vec<Write>, RouteError> {
+        if weights.canary > 0 {
+            return self.repairs(snapshot, &Default::default(), weights);
+        }
+        withdrawals(snapshot, &in_use(snapshot), &[])
+    }
+
+    /// The record in the status names the routes to give back, also if the spec names others now (`given_back`).
+    fn restore(&self, _snapshot: &Snapshot) -> Option<Write> {
+        None
+    }
+
+    fn reverted(&self, _snapshot: &Snapshot) -> Option<Write> {
+        None
+    }
+
+    fn accepted(&self, snapshot: &Snapshot) -> Result<(), RouteError> {
+        let refusal = first_refusal(snapshot, |it| !it.is_good || !it.is_current);
+        refusal.map_or(Ok(()), Err)
+    }
+
+    fn lag(&self, snapshot: &Snapshot) -> Option<RouteError> {
+        first_refusal(snapshot, |it| !it.is_current)
+    }
+}
+
+/// The writes that give back the routes of a record, or those of their rules that are not among the routes `kept`.
+///
+/// # Errors
+/// A rule leads requests to the canary, and the operator cannot tell which weights to set.
+pub fn given_back(snapshot: &Snapshot, kept: &[Used]) -> Result<Vec<Write>, RouteError> {
+    withdrawals(snapshot, &used::recorded(snapshot.status()), kept)
+}
+
+/// The reason why a Canary cannot be combined with routes of the user; `None` if it can.
+pub fn unsupported(canary: &Canary) -> Option<String> {
+    let analysis = canary.spec.analysis.as_ref();
+    let needs_rules = "needs rules of its own, but with routeRefs the operator only sets weights";
+    if canary.strategy() == Strategy::AbTesting {
+        return Some(format!("spec.analysis.match {needs_rules}"));
+    }
+    let sessions = analysis.and_then(|analysis| analysis.session_affinity.as_ref());
+    sessions.map(|_| format!("spec.analysis.sessionAffinity {needs_rules}"))
+}
+
+/// The first route that both Canaries name, with a rule in which both would set weights.
+pub fn shared_with(snapshot: &Snapshot, other: &Canary) -> Option<ObjectRef> {
+    let (own, theirs) = (used::named(&snapshot.canary), used::named(other));
+    let (own, theirs) = (own.unwrap_or_default(), theirs.unwrap_or_default());
+    let is_shared = |own: &Used, their: &Used| {
+        let Some(route) = snapshot.objects.get(&own.route) else {
+            return false;
+        };
+        let places = rules::places(route, other, &their.rules);
+        let mut own = rules::places(route, &snapshot.canary, &own.rules).into_iter();
+        own.any(|place| places.contains(&place))
+    };
+    let shared = own.into_iter().find(|own| {
+        let mut same = theirs.iter().filter(|their| their.route == own.route);
+        same.any(|their| is_shared(own, their))
+    })?;
+    Some(shared.route)
+}
+
+/// Checks that a route is in a namespace that the Canary may name.
+///
+/// # Errors
+/// The route is in another namespace, and such references are blocked.
+pub fn check_namespace(snapshot: &Snapshot, route: &ObjectRef) -> Result<(), references::Blocked> {
+    references::own_route(route, snapshot.namespace(), snapshot.other_namespaces())
+}
+
+/// The routes that may lead requests to the canary: those that the spec names or, if it cannot be read, those of the record.
+fn in_use(snapshot: &Snapshot) -> Vec<Used> {
+    used::named(&snapshot.canary).unwrap_or_else(|_| used::recorded(snapshot.status()))
+}
+
+fn live<'a>(snapshot: &'a Snapshot, route: &ObjectRef) -> Result<&'a Value, RouteError> {
+    check_namespace(snapshot, route)?;
+    let live = snapshot.objects.get(route);
+    live.ok_or_else(|| not_found(full_object(route), "get error:", route.kind, &route.name))
+}
+
+fn of_route(route: &ObjectRef, problem: rules::Problem) -> RouteError {
+    RouteError::NoWeights(format!("{} {problem}", full_object(route)))
+}
+
+/// The rules of a route from which the canary's weight can be taken. A problem counts only if the canary has a weight because of it.
+fn withdrawable<'a>(snapshot: &'a Snapshot, used: &Used) -> Result<Vec<Rule<'a>>, RouteError> {
+    let Some(route) = snapshot.objects.get(&used.route) else {
+        return Ok(Vec::new());
+    };
+    let canary = &snapshot.canary;
+    let (mut found, mut problem) = (Vec::new(), None);
+    for rule in rules::chosen(route, canary, &used.rules) {
+        match rule {
+            Ok(rule) => found.push(rule),
+            Err(why) => problem = problem.or(Some(why)),
+        }
+    }
+    match problem {
+        Some(why) if rules::leads_beside(route, canary, &found) => Err(of_route(&used.route, why)),
+        _ => Ok(found),
+    }
+}
+
+/// The writes that take the canary's weight from these routes, but not from rules that are among the routes `kept`.
+fn withdrawals(
+    snapshot: &Snapshot,
+    routes: &[Used],
+    kept: &[Used],
+) -> Result<Vec<Write>, RouteError> {
+    let mut writes = Vec::new();
+    for used in routes {
+        let Some(route) = snapshot.objects.get(&used.route) else {
+            continue;
+        };
+        let mut rules = withdrawable(snapshot, used)?;
+        for kept in kept.iter().filter(|kept| kept.route == used.route) {
+            let places = rules::places(route, &snapshot.canary, &kept.rules);
+            rules.retain(|rule| !places.contains(&rule.index));
+        }
+        writes.extend(patch(&used.route, route, &rules, &Weights::PRIMARY));
+    }
+    // The first write that fails ends a plan, so a refused one must not keep the others from being made.
+    let refused = snapshot.refused.as_ref().map(|refused| &refused.object);
+    writes.sort_by_key(|write| refused == Some(&write.object));
+    Ok(writes)
+}
+
+/// The write that gives these rules their weights; `None` if they have them. All rules are in it, so that equal weights are equal writes.
+fn patch(
+    object: &ObjectRef,
+    route: &Value,
+    rules: &[Rule<'_>],
+    weights: &Weights,
+) -> Option<Write> {
+    if rules.iter().all(|rule| rule.has(weights.canary)) {
+        return None;
+    }
+    let test = |path: String, value: &str| json!({"op": "test", "path": path, "value": value});
+    let mut operations = Vec::new();
+    for rule in rules {
+        let place = format!("/spec/rules/{}", rule.index);
+        if let Some(name) = rule.name {
+            operations.push(test(format!("{place}/name"), name));
+        }
+        let backends = [rule.stable, rule.canary];
+        let place = |index: usize| format!("{place}/backendRefs/{index}");
+        for backend in backends {
+            let name = format!("{}/name", place(backend.index));
+            operations.push(test(name, backend.service));
+        }
+        for (backend, weight) in backends.iter().zip(rule.split(weights.canary)) {
+            let path = format!("{}/weight", place(backend.index));
+            // `add` replaces a field that exists.
+            operations.push(json!({"op": "add", "path": path, "value": weight}));
+        }
+    }
+    Some(Write {
+        object: object.clone(),
+        action: Action::Patch(conditional(route, operations)),
+        failure: format!("{} update error: ", full_object(object)),
+    })
+}
+
+fn first_refusal(
+    snapshot: &Snapshot,
+    is_refusal: impl Fn(&acceptance::Reported<'_>) -> bool,
+) -> Option<RouteError> {
+    let used = in_use(snapshot);
+    let mut routes = used.iter().filter_map(|used| {
+        let route = snapshot.objects.get(&used.route)?;
+        acceptance::refusal(&used.route, route, &is_refusal)
+    });
+    routes.next()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! The rules of a user's route in which the operator sets weights: which they are, and the weights of a percentage. The rules of HTTPRoutes
+//! and GRPCRoutes have the same form here.
+
+use serde_json::Value;
+
+use crate::{
+    api::canary::Canary,
+    routers::route::{items, text},
+};
+
+/// A rule that leads to both versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule<'a> {
+    /// The place in `spec.rules`.
+    pub index: usize,
+    /// The name, if it has one.
+    pub name: Option<&'a str>,
+    /// The backend of the promoted version: the Service that clients call, or the primary's. Both select the primary's pods.
+    pub stable: Backend<'a>,
+    /// The backend of the version under analysis.
+    pub canary: Backend<'a>,
+    /// Whether the rule keeps clients on the version that answered them.
+    pub keeps_sessions: bool,
+}
+
+/// A backend of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend<'a> {
+    /// The place in `backendRefs`.
+    pub index: usize,
+    /// The Service.
+    pub service: &'a str,
+    /// The weight.
+    pub weight: u64,
+}
+
+/// A reason why the operator cannot set the weights of a rule. The route's name comes before this text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    #[error("has no rule named {0}")]
+    Missing(String),
+    #[error("has more than one rule named {0}")]
+    Doubled(String),
+    #[error(
+        "has no rule that leads to both {stable} and {canary}: add the backend {canary} with the weight 0"
+    )]
+    NoRule { stable: String, canary: String },
+    #[error("does not lead to {service} in {rule}: add this backend")]
+    NoBackend { rule: String, service: String },
+    #[error("names {service} more than once in {rule}")]
+    DoubledBackend { rule: String, service: String },
+    #[error("leads to both {} and {} in {rule}: both are the promoted version, so remove one of them", services[0], services[1])]
+    TwoStable { rule: String, services: [String; 2] },
+    #[error("has the weights 0 for both versions in {0}: give the promoted version the weight 100")]
+    Zero(String),
+    #[error(
+        "has weights in {rule} that add up to {sum} for both versions: they must add up to 100 or more, so that each percent can be set"
+    )]
+    Small { rule: String, sum: u64 },
+    #[error(
+        "has sessionPersistence in {0}, which keeps clients on the canary whatever the weights are, also after a rollback: remove it"
+    )]
+    Sessions(String),
+}
+
+/// The least sum of both weights. It stays as it is, so each percent needs a weight of its own.
+const LEAST_SUM: u64 = 100;
+
+impl Rule<'_> {
+    /// The sum of both weights. The operator never changes it, so the shares of other backends stay.
+    fn sum(&self) -> u64 {
+        self.stable.weight + self.canary.weight
+    }
+
+    /// Both weights for this percentage of the canary.
+    pub fn split(&self, percent: u8) -> [u64; 2] {
+        let canary = (self.sum() * u64::from(percent) + 50) / 100;
+        [self.sum() - canary, canary]
+    }
+
+    /// Whether the rule has the weights of this percentage.
+    pub fn has(&self, percent: u8) -> bool {
+        [self.stable.weight, self.canary.weight] == self.split(percent)
+    }
+
+    /// The percentage of the canary, rounded up: 0 only if no request is led there.
+    pub fn percent(&self) -> u8 {
+        let percent = (self.canary.weight * 100).checked_div(self.sum());
+        let is_exact =
+            percent.is_some_and(|percent| percent * self.sum() == self.canary.weight * 100);
+        let percent = percent.unwrap_or(0) + u64::from(self.sum() > 0 && !is_exact);
+        u8::try_from(percent).unwrap_or(100)
+    }
+
+    /// Checks that every percentage can be set.
+    pub fn check(&self) -> Result<(), Problem> {
+        let shown = || shown(self.name, self.index);
+        match self.sum() {
+            _ if self.keeps_sessions => Err(Problem::Sessions(shown())),
+            0 => Err(Problem::Zero(shown())),
+            sum @ ..LEAST_SUM => Err(Problem::Small { rule: shown(), sum }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The rules with these names, or without names all rules that lead to both versions: each one, or what is wrong with it.
+pub fn chosen<'a>(
+    route: &'a Value,
+    canary: &Canary,
+    names: &[String],
+) -> Vec<Result<Rule<'a>, Problem>> {
+    let versions = Versions::of(route, canary);
+    let all = || items(route, "/spec/rules").enumerate();
+    if names.is_empty() {
+        let both = all().filter(|(_, rule)| versions.has_both(rule));
+        let mut found: Vec<_> = both.map(|(i, rule)| versions.read(i, rule)).collect();
+        if found.is_empty() {
+            found.push(Err(Problem::NoRule {
+                stable: canary.apex_name().to_owned(),
+                canary: canary.canary_name(),
+            }));
+        }
+        return found;
+    }
+    let named = |name: &String| {
+        let mut same = all().filter(|(_, rule)| text(rule, "name") == Some(name));
+        match (same.next(), same.next()) {
+            (None, _) => Err(Problem::Missing(name.clone())),
+            (Some(_), Some(_)) => Err(Problem::Doubled(name.clone())),
+            (Some((i, rule)), None) => versions.read(i, rule),
+        }
+    };
+    names.iter().map(named).collect()
+}
+
+/// The places of the rules with these names, or without names of all rules that lead to both versions.
+pub fn places(route: &Value, canary: &Canary, names: &[String]) -> Vec<usize> {
+    let versions = Versions::of(route, canary);
+    let is_chosen = |rule: &Value| match text(rule, "name") {
+        _ if names.is_empty() => versions.has_both(rule),
+        name => names.iter().any(|one| name == Some(one)),
+    };
+    let rules = items(route, "/spec/rules").enumerate();
+    rules
+        .filter_map(|(i, rule)| is_chosen(rule).then_some(i))
+        .collect()
+}
+
+/// Whether a rule beside these leads to both versions, and gives the canary a weight: somebody has renamed a rule, or doubled a backend.
+pub fn leads_beside(route: &Value, canary: &Canary, rules: &[Rule<'_>]) -> bool {
+    let versions = Versions::of(route, canary);
+    let mut all = items(route, "/spec/rules").enumerate();
+    all.any(|(i, rule)| {
+        let is_known = rules.iter().any(|known| known.index == i);
+        let backends = versions.backends(rule, &versions.canary);
+        !is_known && versions.has_both(rule) && backends.iter().any(|it| it.weight > 0)
+    })
+}
+
+/// The Services of both versions.
+struct Versions {
+    namespace: String,
+    /// The namespace of the route, in which a backend is that names none.
+    of_route: String,
+    stable: [String; 2],
+    canary: String,
+}
+
+impl Versions {
+    fn of(route: &Value, canary: &Canary) -> Self {
+        let namespace = canary.metadata.namespace.clone().unwrap_or_default();
+        let of_route = route.pointer("/metadata/namespace").and_then(Value::as_str);
+        Self {
+            of_route: of_route.unwrap_or(&namespace).to_owned(),
+            stable: [canary.apex_name().to_owned(), canary.primary_name()],
+            canary: canary.canary_name(),
+            namespace,
+        }
+    }
+
+    /// The backends of a rule that are this Service.
+    fn backends<'a>(&self, rule: &'a Value, service: &str) -> Vec<Backend<'a>> {
+        let is_service = |backend: &Value| {
+            text(backend, "group").is_none()
+                && text(backend, "kind").is_none_or(|kind| kind == "Service")
+                && text(backend, "namespace").unwrap_or(&self.of_route) == self.namespace
+        };
+        let found = items(rule, "/backendRefs").enumerate();
+        let found = found.filter(|(_, backend)| is_service(backend));
+        found
+            .filter_map(|(index, backend)| {
+                let name = text(backend, "name").filter(|name| *name == service)?;
+                // The API server adds this default, and allows no weight above a million.
+                let weight = backend
+                    .get("weight")
+                    .map_or(1, |weight| weight.as_u64().unwrap_or(0).min(1_000_000));
+                Some(Backend {
+                    index,
+                    service: name,
+                    weight,
+                })
+            })
+            .collect()
+    }
+
+    fn has_both(&self, rule: &Value) -> bool {
+        let has = |service: &String| !self.backends(rule, service).is_empty();
+        self.stable.iter().any(has) && has(&self.canary)
+    }
+
+    fn read<'a>(&self, index: usize, rule: &'a Value) -> Result<Rule<'a>, Problem> {
+        let name = text(rule, "name");
+        let shown = || shown(name, index);
+        let one = |service: &String| match self.backends(rule, service)[..] {
+            [] => Ok(None),
+            [one] => Ok(Some(one)),
+            _ => Err(Problem::DoubledBackend {
+                rule: shown(),
+                service: service.clone(),
+            }),
+        };
+        let missing = |service: &String| Problem::NoBackend {
+            rule: shown(),
+            service: service.clone(),
+        };
+        let stable = match (one(&self.stable[0])?, one(&self.stable[1])?) {
+            (Some(_), Some(_)) => {
+                return Err(Problem::TwoStable {
+                    rule: shown(),
+                    services: self.stable.clone(),
+                });
+            }
+            (None, None) => return Err(missing(&self.stable[0])),
+            (Some(stable), None) | (None, Some(stable)) => stable,
+        };
+        Ok(Rule {
+            index,
+            name,
+            stable,
+            canary: one(&self.canary)?.ok_or_else(|| missing(&self.canary))?,
+            keeps_sessions: rule
+                .get("sessionPersistence")
+                .is_some_and(|it| !it.is_null()),
+        })
+    }
+}
+
+/// A rule in messages.
+fn shown(name: Option<&str>, index: usize) -> String {
+    name.map_or(format!("spec.rules[{index}]"), |name| {
+        format!("rule {name}")
+    })
+}

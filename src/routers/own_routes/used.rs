@@ -1,0 +1,121 @@
+//! The routes of the user in which the operator sets weights, as the spec names them and as the status records them. The record is a
+//! condition, because Flagger's CRD prunes unknown fields of a status. It is written before the first weight, so the operator knows which
+//! routes it has to give back, also when the spec names them no more.
+
+use std::{fmt, str::FromStr};
+
+use crate::{
+    api::{
+        canary::{Canary, CanaryStatus},
+        route_refs::{InvalidRouteRefs, RouteRef},
+        status::ConditionType,
+    },
+    snapshot::{Kind, ObjectRef, references},
+};
+
+/// A route of the user, and the names of the rules in which the operator sets weights; without names, all rules that lead to both versions.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Used {
+    /// The route.
+    pub route: ObjectRef,
+    /// The names of its rules.
+    pub rules: Vec<String>,
+}
+
+impl Used {
+    fn of(route: &RouteRef, own_namespace: &str) -> Option<Self> {
+        let namespace = references::namespace(route.namespace.as_deref(), own_namespace);
+        Some(Self {
+            route: kind(&route.kind)?.reference(namespace, &route.name),
+            rules: route.rules.clone().unwrap_or_default(),
+        })
+    }
+}
+
+/// The kind of this name.
+fn kind(name: &str) -> Option<Kind> {
+    let kinds = [Kind::HttpRoute, Kind::GrpcRoute];
+    kinds.into_iter().find(|kind| kind.name() == name)
+}
+
+/// The routes that a Canary names, sorted.
+///
+/// # Errors
+/// The list cannot be read.
+pub fn named(canary: &Canary) -> Result<Vec<Used>, InvalidRouteRefs> {
+    let own = canary.metadata.namespace.as_deref().unwrap_or_default();
+    let refs = canary.route_refs()?;
+    let mut named: Vec<_> = refs.iter().filter_map(|it| Used::of(it, own)).collect();
+    named.sort();
+    Ok(named)
+}
+
+/// The routes in which the operator may have set weights, as the status records them, sorted.
+pub fn recorded(status: &CanaryStatus) -> Vec<Used> {
+    let condition = status.condition(ConditionType::RouteRefs);
+    let text = condition.and_then(|condition| condition.message.as_deref());
+    let words = text.unwrap_or_default().split_whitespace();
+    let mut recorded: Vec<_> = words.filter_map(|word| word.parse().ok()).collect();
+    recorded.sort();
+    recorded
+}
+
+/// The record of these routes, which [`recorded`] reads.
+pub fn record(used: &[Used]) -> String {
+    let texts: Vec<_> = used.iter().map(ToString::to_string).collect();
+    texts.join(" ")
+}
+
+impl fmt::Display for Used {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ObjectRef {
+            kind,
+            namespace,
+            name,
+        } = &self.route;
+        write!(f, "{}/{namespace}/{name}", kind.name())?;
+        let mark = if self.rules.is_empty() { "" } else { ":" };
+        write!(f, "{mark}{}", self.rules.join(","))
+    }
+}
+
+impl FromStr for Used {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (route, rules) = text.split_once(':').unwrap_or((text, ""));
+        let mut parts = route.split('/');
+        let mut next = || parts.next().ok_or(());
+        let (kind_name, namespace, name) = (next()?, next()?, next()?);
+        let rules = rules.split(',').filter(|rule| !rule.is_empty());
+        Ok(Self {
+            route: kind(kind_name).ok_or(())?.reference(namespace, name),
+            rules: rules.map(str::to_owned).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_is_written_and_unknown_words_are_left_out() {
+        let used = |kind: Kind, name: &str, rules: &[&str]| Used {
+            route: kind.reference("shop", name),
+            rules: rules.iter().map(|&rule| rule.to_owned()).collect(),
+        };
+        let all = [
+            used(Kind::GrpcRoute, "web", &[]),
+            used(Kind::HttpRoute, "web", &["api", "web.site"]),
+        ];
+        let text = record(&all);
+        assert_eq!(text, "GRPCRoute/shop/web HTTPRoute/shop/web:api,web.site");
+        for word in text.split(' ') {
+            assert_eq!(word.parse::<Used>().unwrap().to_string(), word);
+        }
+        for edited in ["", "HTTPRoute", "HTTPRoute/shop", "Ingress/shop/web"] {
+            assert_eq!(edited.parse::<Used>(), Err(()), "{edited}");
+        }
+    }
+}

@@ -125,6 +125,7 @@ impl Rig {
             "canaries"
             | "deployments"
             | "events"
+            | "grpcroutes"
             | "leases"
             | "metrictemplates"
             | "alertproviders"

@@ -142,7 +142,7 @@ pub fn names_of_routers(plural: &str) -> Vec<&'static str> {
 }
 
 /// All but the kinds of routers that are one version of a CRD with a status subresource.
-const UNUSUAL: [Resource; 25] = [
+const UNUSUAL: [Resource; 26] = [
     Resource {
         plural: "configmaps",
         kind: "ConfigMap",
@@ -243,6 +243,13 @@ const UNUSUAL: [Resource; 25] = [
         versions: &["v1", "v1beta1"],
         plural: "httproutes",
         kind: "HTTPRoute",
+        ..CUSTOM
+    },
+    Resource {
+        group: "gateway.networking.k8s.io",
+        versions: &["v1"],
+        plural: "grpcroutes",
+        kind: "GRPCRoute",
         ..CUSTOM
     },
     Resource {

@@ -222,9 +222,15 @@ impl Rig {
             let status = &rig.get("canaries", "podinfo")["status"];
             let mut conditions = status["conditions"].as_array().into_iter().flatten();
             let lasts = |condition: &Value| {
-                ["Promoted", "PromotionFailed", "Action", "Verdict"]
-                    .iter()
-                    .any(|type_| condition["type"] == *type_)
+                [
+                    "Promoted",
+                    "PromotionFailed",
+                    "Action",
+                    "Verdict",
+                    "RouteRefs",
+                ]
+                .iter()
+                .any(|type_| condition["type"] == *type_)
             };
             status["phase"] == phase && conditions.all(lasts)
         };

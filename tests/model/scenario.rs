@@ -85,6 +85,10 @@ pub enum Scenario {
     GatewayMirror,
     /// A good version behind a Gateway, for users who ask for it with a header.
     GatewayAbTesting,
+    /// A good version whose weights the operator sets in a route of the user.
+    OwnRoute,
+    /// A Canary that is deleted while a route of the user leads requests to its new version.
+    OwnRouteDeletion,
     /// A good version of a Knative Service.
     Knative,
     /// A good version of a DaemonSet.
@@ -123,7 +127,7 @@ impl Scenario {
     }
 
     /// All scenarios but those that are one for each router.
-    const OTHERS: [Self; 31] = [
+    const OTHERS: [Self; 33] = [
         Self::Promotion,
         Self::Rollback,
         Self::Compared,
@@ -143,6 +147,8 @@ impl Scenario {
         Self::Delegation,
         Self::GatewayMirror,
         Self::GatewayAbTesting,
+        Self::OwnRoute,
+        Self::OwnRouteDeletion,
         Self::Knative,
         Self::DaemonSet,
         Self::Service,
@@ -226,6 +232,7 @@ impl Scenario {
             Self::Kubernetes => behind("kubernetes", json!({"analysis": iterations()})),
             Self::GatewayMirror => behind("gatewayapi:v1", with(steps(), "mirror", json!(true))),
             Self::GatewayAbTesting => behind("gatewayapi:v1", with(iterations(), "match", test)),
+            Self::OwnRoute | Self::OwnRouteDeletion => on_own_route(),
             Self::Knative => behind("knative", of("serving.knative.dev/v1", "Service")),
             Self::DaemonSet => of("apps/v1", "DaemonSet"),
             Self::Service => of("v1", "Service"),
@@ -283,6 +290,11 @@ impl Scenario {
                 rig.create("services", service("podinfo"));
                 rig.pass(5).await;
             }
+            Self::OwnRoute | Self::OwnRouteDeletion => {
+                rig.create("services", service("podinfo"));
+                rig.create("httproutes", http_route());
+                rig.pass(5).await;
+            }
             Self::GivingBack => {
                 rig.pass(5).await;
                 rig.create("services", service("podinfo"));
@@ -313,6 +325,10 @@ impl Scenario {
         rig.until_phase("Initialized").await;
         match self {
             Self::Deletion | Self::GivingBack => delete(rig).await,
+            Self::OwnRouteDeletion => {
+                self.begin(rig).await;
+                delete(rig).await;
+            }
             Self::Rollback => {
                 rig.servers.set_success_rate(10.0);
                 self.release(rig, "Failed").await;
@@ -376,6 +392,7 @@ impl Scenario {
             | Self::Delegation
             | Self::GatewayMirror
             | Self::GatewayAbTesting
+            | Self::OwnRoute
             | Self::Knative
             | Self::DaemonSet
             | Self::Service
@@ -467,6 +484,7 @@ impl Scenario {
         match self {
             // Objects that a disturbance has recreated survive the Canary, so they are not compared.
             Self::Deletion => spec("deployments"),
+            Self::OwnRouteDeletion => spec("httproutes"),
             Self::GivingBack => {
                 json!([
                     spec("deployments"),

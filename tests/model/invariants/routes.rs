@@ -40,8 +40,8 @@ pub fn rules<'a>(
         let target = canary["spec"]["targetRef"]["name"].as_str()?;
         return of_knative(get(KNATIVE_SERVICES, target)?);
     }
-    let selector =
-        get("services", apex).and_then(|service| service["spec"]["selector"].as_object());
+    let service = get("services", apex);
+    let selector = service.and_then(|service| service["spec"]["selector"].as_object());
     let mut values = selector.into_iter().flat_map(|selector| selector.values());
     let selects_primary = values.any(|value| {
         value
@@ -69,7 +69,13 @@ pub fn rules<'a>(
         let name = renamed(rules.name, [apex, namespace, source, ""]);
         let route = get(rules.kind.plural(), &name)?;
         route.pointer(list)?;
-        Some(each(route, rules, list).iter().map(shares(rules)).collect())
+        let all = each(route, rules, list);
+        // While a user recreates the Service, a route that names it leads to nobody.
+        let names_apex = |rule: &&Value| share(rule, rules, apex).is_some_and(|share| share > 0);
+        if service.is_none() && all.iter().any(names_apex) {
+            return None;
+        }
+        Some(all.iter().map(shares(rules)).collect())
     })
 }
 
@@ -90,8 +96,8 @@ pub fn mirrors<'a>(apex: &str, get: impl Fn(&'static str, &str) -> Option<&'a Va
 }
 
 /// The kinds whose objects lead to no Service that these tests check, besides those of routers. (The second Ingress of NGINX leads to the
-/// canary's Service, but both are deleted together.)
-const NOT_ROUTES: [&str; 17] = [
+/// canary's Service, but both are deleted together. No scenario has a GRPCRoute.)
+const NOT_ROUTES: [&str; 18] = [
     "alertproviders",
     "canaries",
     "configmaps",
@@ -99,6 +105,7 @@ const NOT_ROUTES: [&str; 17] = [
     "daemonsets",
     "deployments",
     "events",
+    "grpcroutes",
     "horizontalpodautoscalers",
     KNATIVE_SERVICES,
     "leases",
@@ -124,7 +131,11 @@ pub fn hosts<'a>(key: &Key, route: &'a Value) -> Vec<&'a str> {
     };
     let all = each(route, rules, list).into_iter();
     let to = { all.filter_map(|rule| rule.pointer(rules.destinations)?.as_array()) }.flatten();
-    to.filter_map(|to| named(to, rules)).collect()
+    // A route of the user names the canary's Service for ever, and no request goes there.
+    let is_led = |to: &&Value| to["weight"] != 0;
+    to.filter(is_led)
+        .filter_map(|to| named(to, rules))
+        .collect()
 }
 
 /// The name of the Service that a destination leads to. The tags of Kuma have more after it.

@@ -40,6 +40,21 @@ pub fn behind(provider: &str, mut spec: Value) -> Value {
     spec
 }
 
+/// A spec with a route of the user.
+pub fn on_own_route() -> Value {
+    let refs = json!([{"kind": "HTTPRoute", "name": "podinfo"}]);
+    let service = json!({"gateways": null, "hosts": null, "routeRefs": refs});
+    json!({"provider": "gatewayapi:v1", "service": service, "analysis": steps()})
+}
+
+/// The route of the user.
+pub fn http_route() -> Value {
+    let backend = |name: &str, weight: u64| json!({"name": name, "port": 9898, "weight": weight});
+    let rule = json!({"name": "all", "backendRefs": [backend("podinfo", 100), backend("podinfo-canary", 0)]});
+    let spec = json!({"parentRefs": [{"name": "gateway"}], "hostnames": ["app.example.com"], "rules": [rule]});
+    json!({"metadata": {"name": "podinfo", "labels": {"team": "a"}}, "spec": spec})
+}
+
 /// A spec for another kind of target than a Deployment.
 pub fn of(version: &str, kind: &str) -> Value {
     let target = json!({"apiVersion": version, "kind": kind});

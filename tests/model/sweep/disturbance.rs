@@ -76,10 +76,11 @@ pub const READ_FAULTS: [Fault; 10] = [
 ];
 
 /// The kinds whose objects are not recreated: workloads, their versions and their input, and kinds that carry no traffic.
-const NOT_RECREATED: [&str; 14] = [
+const NOT_RECREATED: [&str; 15] = [
     "configmaps",
     "secrets",
     "events",
+    "grpcroutes",
     "deployments",
     "daemonsets",
     "replicasets",
@@ -150,9 +151,14 @@ pub fn event_faults(scenario: Scenario, counts: &Counts) -> Vec<Disturbance> {
     let kinds = || counts.changes.keys().copied();
     let late = kinds().flat_map(|plural| [1, 5, 60].map(|late| Disturbance::Late(plural, late)));
     // After a minute the version is promoted, and its pods are ready again.
-    let is_useful = |disturbance: &Disturbance| {
-        scenario != Scenario::WithoutPods
-            || !matches!(disturbance, Disturbance::Late("deployments", 60))
+    let is_useful = |disturbance: &Disturbance| match scenario {
+        Scenario::WithoutPods => !matches!(disturbance, Disturbance::Late("deployments", 60)),
+        // An operator that learns of the deletion late takes another step before it.
+        Scenario::OwnRouteDeletion => !matches!(
+            disturbance,
+            Disturbance::Late("canaries", 60) | Disturbance::Lost("canaries", _)
+        ),
+        _ => true,
     };
     let twice = kinds().map(Disturbance::Twice);
     let of_kind = |(plural, changes): (&&'static str, &usize)| {
@@ -160,7 +166,7 @@ pub fn event_faults(scenario: Scenario, counts: &Counts) -> Vec<Disturbance> {
         (1..=*changes).map(move |nth| Disturbance::Lost(plural, nth))
     };
     let lost = counts.changes.iter().flat_map(of_kind);
-    late.filter(is_useful).chain(twice).chain(lost).collect()
+    late.chain(twice).chain(lost).filter(is_useful).collect()
 }
 
 /// A user recreates each object at each write of the operator.

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | how does the operator run here? | `rig.rs` |
 //! | what is a scenario, what can it change, what can it observe? | `scenario.rs`, `edits.rs`, `observations.rs` |
-//! | which scenarios are there? | `releases.rs`, `actions.rs`, `client.rs`, `plan.rs`, `records.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs`, `ownership.rs`, `capacity.rs`, `restore.rs`, `labels.rs` |
+//! | which scenarios are there? | `releases.rs`, `actions.rs`, `client.rs`, `plan.rs`, `records.rs`, `gates.rs`, `routes.rs`, `own_routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs`, `ownership.rs`, `capacity.rs`, `restore.rs`, `labels.rs` |
 //! | which problems of users are played? | `field/` |
 //! | which faults does a release survive? | `faults.rs`, `survival.rs`, observed by `traffic.rs` |
 //! | can the operator replace Flagger? | `takeover.rs` |
@@ -36,6 +36,7 @@ mod observations;
 mod other_actors;
 mod outcome;
 mod overlays;
+mod own_routes;
 mod ownership;
 mod plan;
 mod records;
@@ -105,6 +106,7 @@ async fn the_operator_on_a_real_control_plane() {
         routes::gateway_api_copies_requests_in_blue_green,
         routes::gateway_api_routes_matching_requests_to_the_canary,
         routes::without_a_mesh_the_version_is_analysed_behind_its_own_service,
+        own_routes::routes_of_a_user_get_two_weights_and_nothing_else,
         scalers::a_scaled_object_is_paused_with_its_target_and_keeps_all_its_fields,
         scalers::a_missing_scaler_is_reported_and_waited_for,
         routes::istio_keeps_clients_on_the_version_that_answered_them,

@@ -82,7 +82,7 @@ pub const CRDS: Set = Set {
     ],
     folder: || {
         format!(
-            "crds-istio-{ISTIO_API}-gateway-api-{GATEWAY_API}-keda-{KEDA}-contour-{CONTOUR}-knative-{KNATIVE}"
+            "crds-istio-{ISTIO_API}-gateway-api-grpc-{GATEWAY_API}-keda-{KEDA}-contour-{CONTOUR}-knative-{KNATIVE}"
         )
     },
     build: download_crds,
@@ -305,6 +305,7 @@ fn download_crds(work: &Path, into: &Path) -> Result<(), Error> {
     let kinds = [
         "gatewayclasses",
         "gateways",
+        "grpcroutes",
         "httproutes",
         "referencegrants",
     ];

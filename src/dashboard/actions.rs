@@ -75,7 +75,7 @@ const fn when(verb: Verb) -> &'static str {
             "while a version is paused, or waits before its first step or before its promotion."
         }
         Verb::Abort => {
-            "from the begin of a release until its promotion is about to end, unless the version is rolled back already."
+            "from the begin of a release until the primary gets the version, unless the version is rolled back already."
         }
         Verb::Retry => "after a version has failed, as long as the target has this version.",
     }
@@ -100,7 +100,7 @@ pub fn actions(site: &Site<'_>, canary: &Named, view: &View, may: &[Verb]) -> Ma
                 code { (site.typed.kubectl) " -n " (canary.namespace) " auth can-i --list" }
             }
         }
-        details.dim {
+        details.others.dim {
             summary { "Other actions" }
             ul.plain { @for verb in impossible { li { (title(*verb)) " is possible " (when(*verb)) } } }
         }

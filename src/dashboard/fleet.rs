@@ -125,7 +125,7 @@ fn versions(recorded: &Recorded) -> Markup {
     html! {
         div.dim {
             bdi { (from) } " → " bdi { (to) }
-            @if recorded.more > 0 { ", " (recorded.more) " more images" }
+            @if recorded.more > 0 { ", " (recorded.more) " more" }
         }
     }
 }

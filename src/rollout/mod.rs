@@ -91,9 +91,6 @@ fn in_any_phase(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
         let known = StatusChange::enter(snapshot, CanaryPhase::Initializing);
         return Decision::commit(known.build(), Vec::new());
     }
-    if let Some(decision) = own_routes::follow_spec(snapshot) {
-        return decision;
-    }
     if let Some(report) = refused::report(snapshot) {
         return report;
     }
@@ -118,6 +115,11 @@ fn in_any_phase(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
         } else {
             withdrawal
         };
+    }
+    if !rollback::is_under_way(snapshot)
+        && let Some(decision) = own_routes::follow_spec(snapshot)
+    {
+        return decision;
     }
     in_phase(&release, evidence)
         .or_else(|blocked| awaken(&release, blocked))
@@ -179,11 +181,11 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
         return Ok(refusal);
     }
     let repairs = match repairs(release) {
-        // The router cannot express a condition of the Canary. The version cannot advance, so it is rolled back and loses its traffic.
-        Err(Blocked::Route(RouteError::InvalidCanary(why)))
-            if is_under_analysis(snapshot.phase()) =>
-        {
-            return Ok(rollback::begin(snapshot, &Outcome::Refused(why)));
+        Err(Blocked::Route(why)) if gives_up(release, &why) => {
+            return Ok(rollback::begin(
+                snapshot,
+                &Outcome::Refused(why.to_string()),
+            ));
         }
         repairs => repairs?,
     };
@@ -209,6 +211,16 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
         _ => idle::decide(release, evidence),
     };
     decision.map(|decision| decision.notifying(release.kept_selectors()))
+}
+
+/// Whether a version is rolled back because its routes cannot be written: the router cannot express a condition of the Canary, or a route of
+/// the user has been unusable for longer than the progress deadline. Otherwise the version would keep its traffic without checks.
+fn gives_up(release: &Release<'_>, why: &RouteError) -> bool {
+    let snapshot = release.snapshot;
+    let since = snapshot.status().last_transition_time.as_ref();
+    let is_inexpressible = matches!(why, RouteError::InvalidCanary(_));
+    let is_late = release.router.are_users() && snapshot.exceeds_deadline(since);
+    is_under_analysis(snapshot.phase()) && (is_inexpressible || is_late)
 }
 
 /// The routed weights; `None` if they cannot be read.

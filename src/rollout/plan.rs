@@ -136,7 +136,7 @@ impl Question {
 
 /// An answer whose body is not cut.
 fn whole(answer: &HttpResponse) -> Result<&HttpResponse, MetricError> {
-    if answer.body.len() > LONGEST_BODY {
+    if answer.status < 300 && answer.body.len() > LONGEST_BODY {
         let why = "the answer is larger than 1 MiB".to_owned();
         return Err(MetricError::NoAnswer(why));
     }

@@ -3,7 +3,7 @@
 //! route itself, and takes over one of the same name.)
 //!
 //! * A rule leads to the promoted version by the Service that clients call, or by the primary's, and to the canary's Service. The first is
-//!   better: the rule leads there before the Canary exists and after its deletion, too.
+//!   better: the rule leads there before the Canary exists and, with `revertOnDeletion`, after its deletion.
 //! * The sum of both weights stays, so the shares of other backends stay as well.
 //! * Each write is a JSON patch that tests the names of the rules and backends: a rule that was moved is never changed by mistake. It is no
 //!   server-side apply, because Flux strips a list that another manager has applied.
@@ -82,7 +82,11 @@ impl Router for OwnRoutes {
     fn current_weights(&self, snapshot: &Snapshot) -> Result<Weights, RouteError> {
         let mut canary = 0;
         for used in &in_use(snapshot) {
-            for rule in withdrawable(snapshot, used)? {
+            let (rules, problem) = withdrawable(snapshot, used, &[]);
+            if let Some(why) = problem {
+                return Err(why);
+            }
+            for rule in rules {
                 canary = rule.percent().max(canary);
             }
         }
@@ -181,10 +185,15 @@ fn of_route(route: &ObjectRef, problem: rules::Problem) -> RouteError {
     RouteError::NoWeights(format!("{} {problem}", full_object(route)))
 }
 
-/// The rules of a route from which the canary's weight can be taken. A problem counts only if the canary has a weight because of it.
-fn withdrawable<'a>(snapshot: &'a Snapshot, used: &Used) -> Result<Vec<Rule<'a>>, RouteError> {
+/// The rules of a route from which the canary's weight can be taken, and what is wrong with another rule that gives the canary a weight.
+/// The rules at the places `kept` are not looked at.
+fn withdrawable<'a>(
+    snapshot: &'a Snapshot,
+    used: &Used,
+    kept: &[usize],
+) -> (Vec<Rule<'a>>, Option<RouteError>) {
     let Some(route) = snapshot.objects.get(&used.route) else {
-        return Ok(Vec::new());
+        return (Vec::new(), None);
     };
     let canary = &snapshot.canary;
     let (mut found, mut problem) = (Vec::new(), None);
@@ -194,34 +203,42 @@ fn withdrawable<'a>(snapshot: &'a Snapshot, used: &Used) -> Result<Vec<Rule<'a>>
             Err(why) => problem = problem.or(Some(why)),
         }
     }
-    match problem {
-        Some(why) if rules::leads_beside(route, canary, &found) => Err(of_route(&used.route, why)),
-        _ => Ok(found),
-    }
+    let of_found = found.iter().map(|rule: &Rule<'_>| rule.index);
+    let known: Vec<_> = of_found.chain(kept.iter().copied()).collect();
+    let problem = problem.filter(|_| rules::leads_beside(route, canary, &known));
+    found.retain(|rule| !kept.contains(&rule.index));
+    (found, problem.map(|why| of_route(&used.route, why)))
 }
 
-/// The writes that take the canary's weight from these routes, but not from rules that are among the routes `kept`.
+/// The writes that take the canary's weight from these routes, but not from rules that are among the routes `kept`. If some rules cannot
+/// be changed, these are the writes of the others.
+///
+/// # Errors
+/// A rule cannot be changed, and there is nothing else to write.
 fn withdrawals(
     snapshot: &Snapshot,
     routes: &[Used],
     kept: &[Used],
 ) -> Result<Vec<Write>, RouteError> {
-    let mut writes = Vec::new();
+    let (mut writes, mut problem) = (Vec::new(), None);
     for used in routes {
         let Some(route) = snapshot.objects.get(&used.route) else {
             continue;
         };
-        let mut rules = withdrawable(snapshot, used)?;
-        for kept in kept.iter().filter(|kept| kept.route == used.route) {
-            let places = rules::places(route, &snapshot.canary, &kept.rules);
-            rules.retain(|rule| !places.contains(&rule.index));
-        }
+        let same = kept.iter().filter(|kept| kept.route == used.route);
+        let places = same.flat_map(|kept| rules::places(route, &snapshot.canary, &kept.rules));
+        let places: Vec<_> = places.collect();
+        let (rules, why) = withdrawable(snapshot, used, &places);
+        problem = problem.or(why);
         writes.extend(patch(&used.route, route, &rules, &Weights::PRIMARY));
     }
     // The first write that fails ends a plan, so a refused one must not keep the others from being made.
     let refused = snapshot.refused.as_ref().map(|refused| &refused.object);
     writes.sort_by_key(|write| refused == Some(&write.object));
-    Ok(writes)
+    match problem {
+        Some(why) if writes.is_empty() => Err(why),
+        _ => Ok(writes),
+    }
 }
 
 /// The write that gives these rules their weights; `None` if they have them. All rules are in it, so that equal weights are equal writes.

@@ -112,7 +112,7 @@ fn a_version_whose_routes_are_never_accepted_fails_after_its_deadline() {
             let start = sim.snapshot.now.as_second();
             let waits = match phase {
                 CanaryPhase::Initialized => format!("A new version waits: {why}"),
-                _ => format!("Waits until the routes are accepted: {why}"),
+                _ => format!("The step waits for the routes: {why}"),
             };
             let mut is_shown = false;
             while sim.snapshot.phase() != CanaryPhase::Failed

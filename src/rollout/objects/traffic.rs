@@ -88,6 +88,19 @@ impl Release<'_> {
         self.weights()
     }
 
+    /// The writes that take the canary's traffic from some routes of the user, while a rule of another one cannot be changed; none otherwise.
+    pub fn partial_withdrawal(&self) -> Vec<Write> {
+        let snapshot = self.snapshot;
+        if !self.router.are_users() || self.weights().is_ok() || !snapshot.primary_has_ready_pods()
+        {
+            return Vec::new();
+        }
+        let writes = self.router.set_weights(snapshot, &Weights::PRIMARY);
+        let mut writes = writes.unwrap_or_default();
+        writes.retain(|write| !snapshot.is_paused(write));
+        writes
+    }
+
     /// The decision to wait while routes of the user do not have the weights of the release; `None` if they have.
     fn others_weights(&self) -> Option<Decision> {
         let repairs = self.router.are_users().then(|| self.routes())?.ok()?;
@@ -168,12 +181,6 @@ impl Release<'_> {
             && routes.any(|route| self.snapshot.recently_written.contains(&route));
         let event = (!is_fresh).then(|| messages::warning(self.snapshot, why.to_string()));
         Some(Decision::Wait(Requeue::Ready, event.into_iter().collect()))
-    }
-
-    /// Whether the data plane has accepted the routes; the error is the reason why not.
-    pub fn routes_accepted(&self) -> Result<(), String> {
-        let accepted = self.router.accepted(self.snapshot);
-        accepted.map_err(|why| why.to_string())
     }
 
     /// Returns the reason why the data plane has not accepted the routes, if it has not done so within the progress deadline.
@@ -303,7 +310,8 @@ impl Release<'_> {
             // A newer version loses the traffic of the older one; a promoted version, or a failed one, gives it back to the primary.
             self.changed() || (!is_analysed && snapshot.primary_has_ready_pods())
         } else {
-            now == self.next_weights(expected)
+            let is_paused = snapshot.status().has_condition(ConditionType::Paused);
+            !is_paused && now == self.next_weights(expected)
         };
         Ok(if is_left { now } else { expected })
     }

@@ -190,15 +190,13 @@ fn step(
 /// not recorded either.
 fn waits_for_routes(release: &Release<'_>, wait: Decision) -> Decision {
     let snapshot = release.snapshot;
-    let (Err(why), Decision::Wait(_, events)) = (release.routes_accepted(), &wait) else {
-        return wait;
+    let why = match &wait {
+        Decision::Wait(_, events) => events.iter().find_map(messages::warned),
+        Decision::Ask(..) | Decision::Do(_) => None,
     };
-    if events.is_empty() {
-        return wait;
-    }
+    let change = why.and_then(|why| verdict::wait(snapshot, "The step waits for the routes", why));
     // The wait that follows sends the event.
-    verdict::wait(snapshot, "Waits until the routes are accepted", &why)
-        .map_or(wait, |change| Decision::commit(change.build(), Vec::new()))
+    change.map_or(wait, |change| Decision::commit(change.build(), Vec::new()))
 }
 
 /// The hooks and the metrics of a step. A version that has had no traffic yet is checked by pre-rollout hooks only.

@@ -62,6 +62,7 @@ pub fn overdue(snapshot: &Snapshot, decision: Decision) -> Decision {
     let is_overdue = status.phase == CanaryPhase::Initializing
         && snapshot.tick.is_some()
         && !snapshot.canary.spec.suspend
+        && snapshot.canary.metadata.deletion_timestamp.is_none()
         && !status.has_condition(ConditionType::Verdict)
         && snapshot.exceeds_deadline(status.last_transition_time.as_ref());
     let why = match &decision {

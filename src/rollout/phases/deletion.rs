@@ -19,7 +19,8 @@ use crate::{
 /// While this finalizer is on a Canary, the API server does not remove the Canary.
 const FINALIZER: &str = "finalizer.flagger.app";
 
-/// Adds the finalizer to a Canary with `revertOnDeletion`, or with routes of the user, and removes it from any other; `None` if nothing is to be changed.
+/// Adds the finalizer to a Canary with `revertOnDeletion`, or with routes of the user, and removes it from any other. `None` if nothing is
+/// to be changed.
 pub fn prepare(snapshot: &Snapshot) -> Option<Decision> {
     let canary = &snapshot.canary;
     let wanted = canary.spec.revert_on_deletion
@@ -95,6 +96,11 @@ fn revert(release: &Release<'_>) -> Decision {
     if !restored.is_empty() {
         return Decision::write(restored);
     }
+    if let Err(why) = own_routes::restored(snapshot)
+        && !late
+    {
+        return why.report(snapshot);
+    }
     match draining::end(snapshot) {
         None => {
             let draining = draining::begin(StatusChange::within_step(snapshot));
@@ -121,7 +127,7 @@ fn restored(release: &Release<'_>) -> Vec<Write> {
     let snapshot = release.snapshot;
     let mut writes: Vec<_> = release.restored_apex().into_iter().collect();
     writes.extend(release.router.restore(snapshot));
-    writes.extend(own_routes::restored(snapshot));
+    writes.extend(own_routes::restored(snapshot).unwrap_or_default());
     // Objects that an older canary claims belong to that canary.
     let claimed = snapshot.conflicting_canary.as_ref();
     let is_claimed =

@@ -22,6 +22,10 @@ pub fn proceed(release: &Release<'_>) -> Result<Decision, Blocked> {
         return Err(Blocked::NoRollback);
     };
     let weights = destination(release, &outcome)?;
+    let partial = release.partial_withdrawal();
+    if weights == Weights::PRIMARY && !partial.is_empty() {
+        return Ok(Decision::write(partial));
+    }
     let writes = release.set_weights(&weights)?;
     let mut change = StatusChange::enter(snapshot, last_phase(condition))
         .clear(condition)

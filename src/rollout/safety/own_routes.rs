@@ -44,27 +44,29 @@ pub fn release(snapshot: &Snapshot) -> Option<Decision> {
     give_back(snapshot, &[])
 }
 
-/// The writes that give all recorded routes back; none if the operator cannot tell which weights to set.
-pub fn restored(snapshot: &Snapshot) -> Vec<Write> {
-    own_routes::given_back(snapshot, &[]).unwrap_or_default()
+/// The writes that give all recorded routes back.
+///
+/// # Errors
+/// A rule leads requests to the canary, and the operator cannot tell which weights to set.
+pub fn restored(snapshot: &Snapshot) -> Result<Vec<Write>, Blocked> {
+    Ok(own_routes::given_back(snapshot, &[])?)
 }
 
 /// Gives back the recorded routes and rules that are not among `kept`; `None` if there is nothing to give back. While the API server
 /// refuses that, or another actor undoes it, the Canary waits: requests may reach a canary that is scaled down next.
 fn give_back(snapshot: &Snapshot, kept: &[Used]) -> Option<Decision> {
-    if !snapshot.primary_has_ready_pods() && snapshot.canary_has_ready_pods() {
-        let primary = Blocked::NoReadyPod {
-            workload: snapshot.canary.primary_workload_name(),
-            namespace: snapshot.namespace().to_owned(),
-        };
-        let leads = own_routes::given_back(snapshot, kept).is_ok_and(|it| !it.is_empty());
-        return leads.then(|| primary.report(snapshot));
-    }
     let mut writes = match own_routes::given_back(snapshot, kept) {
         Ok(writes) if writes.is_empty() => return None,
         Ok(writes) => writes,
         Err(why) => return Some(Blocked::from(why).report(snapshot)),
     };
+    if !snapshot.primary_has_ready_pods() && snapshot.canary_has_ready_pods() {
+        let primary = Blocked::NoReadyPod {
+            workload: snapshot.canary.primary_workload_name(),
+            namespace: snapshot.namespace().to_owned(),
+        };
+        return Some(primary.report(snapshot));
+    }
     let first = writes[0].object.clone();
     // The route may have been written in this step. It does not wait for the next one.
     writes.retain(|write| !snapshot.is_paused(write));

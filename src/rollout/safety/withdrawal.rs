@@ -25,15 +25,24 @@ fn sleeps(snapshot: &Snapshot) -> bool {
 /// under analysis gets its traffic again when it is ready.
 pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
     let router = providers::router(snapshot);
-    let routed = router.current_weights(snapshot).ok()?;
     let has_no_pods = router.splits_traffic()
-        && routed.canary > 0
         && !snapshot.canary_has_ready_pods()
         && snapshot.primary_has_ready_pods()
         && !sleeps(snapshot);
     if !has_no_pods {
         return None;
     }
+    let routed = match router.current_weights(snapshot) {
+        Ok(routed) if routed.canary == 0 => return None,
+        Ok(routed) => routed,
+        // A rule in a route of the user cannot be changed. The others can.
+        Err(_) if router.are_users() => {
+            let mut writes = router.set_weights(snapshot, &Weights::PRIMARY).ok()?;
+            writes.retain(|write| !snapshot.is_paused(write));
+            return (!writes.is_empty()).then(|| Decision::write(writes));
+        }
+        Err(_) => return None,
+    };
     let writes = router.set_weights(snapshot, &Weights::PRIMARY).ok()?;
     let step = match snapshot.phase() {
         // The version returns to the analysis: its checks go on, and its promotion needs the gate again.

@@ -152,7 +152,8 @@ pub fn is_pending(snapshot: &Snapshot) -> bool {
 ///
 /// The request is in the status until the promotion ends. Afterwards, only the last action can tell.
 pub fn promoted_by(snapshot: &Snapshot) -> Option<&str> {
-    let request = { snapshot.status() }.condition(ConditionType::PromoteRequested);
+    let status = snapshot.status();
+    let request = status.condition(ConditionType::PromoteRequested);
     if let Some(who) = request.and_then(|request| request.message.as_deref()) {
         return Some(who);
     }

@@ -12,7 +12,7 @@ use crate::{
         status::{ConditionType, VerdictCode},
     },
     notifications::webhook::WebhookError,
-    snapshot::{Snapshot, excerpt},
+    snapshot::{Snapshot, excerpt, redacted},
 };
 
 /// One reason why a version does not advance.
@@ -137,7 +137,7 @@ pub fn pods_failed<'a>(
 
 /// Records why an initialization has not been completed until the progress deadline.
 pub fn not_initialized<'a>(change: StatusChange<'a>, why: &str) -> StatusChange<'a> {
-    let why = excerpt(why);
+    let why = redacted(why);
     let sentence = format!(
         "The initialization was not completed until the progress deadline: {}.",
         without_stop(&why)
@@ -148,7 +148,7 @@ pub fn not_initialized<'a>(change: StatusChange<'a>, why: &str) -> StatusChange<
 
 /// The change that records a wait with its reason; `None` if the status has recorded it already.
 pub fn wait<'a>(snapshot: &'a Snapshot, waits: &str, why: &str) -> Option<StatusChange<'a>> {
-    let why = excerpt(why);
+    let why = redacted(why);
     let sentence = format!("{waits}: {}.", without_stop(&why));
     let verdict = snapshot.status().condition(ConditionType::Verdict);
     let is_recorded = verdict.is_some_and(|it| it.message.as_deref() == Some(&sentence));
@@ -159,7 +159,7 @@ pub fn wait<'a>(snapshot: &'a Snapshot, waits: &str, why: &str) -> Option<Status
 
 /// Records why the data plane did not accept the routes.
 pub fn routes_failed<'a>(change: StatusChange<'a>, why: &str) -> StatusChange<'a> {
-    let why = excerpt(why);
+    let why = redacted(why);
     let sentence = format!(
         "The routes were not accepted in time: {}.",
         without_stop(&why)

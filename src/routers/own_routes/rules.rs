@@ -83,13 +83,16 @@ impl Rule<'_> {
         [self.stable.weight, self.canary.weight] == self.split(percent)
     }
 
-    /// The percentage of the canary, rounded up: 0 only if no request is led there.
+    /// The percentage whose weights the rule has. Otherwise the share of the canary, rounded up: 0 only if no request is led there.
     pub fn percent(&self) -> u8 {
-        let percent = (self.canary.weight * 100).checked_div(self.sum());
-        let is_exact =
-            percent.is_some_and(|percent| percent * self.sum() == self.canary.weight * 100);
-        let percent = percent.unwrap_or(0) + u64::from(self.sum() > 0 && !is_exact);
-        u8::try_from(percent).unwrap_or(100)
+        let (canary, sum) = (self.canary.weight * 100, self.sum());
+        let nearest = (canary + sum / 2).checked_div(sum).unwrap_or(0);
+        let nearest = u8::try_from(nearest).unwrap_or(100);
+        if self.has(nearest) {
+            return nearest;
+        }
+        let above = if sum == 0 { 0 } else { canary.div_ceil(sum) };
+        u8::try_from(above).unwrap_or(100)
     }
 
     /// Checks that every percentage can be set.
@@ -134,25 +137,24 @@ pub fn chosen<'a>(
     names.iter().map(named).collect()
 }
 
-/// The places of the rules with these names, or without names of all rules that lead to both versions.
+/// The places of the rules that lead to both versions, and have one of these names if there are names.
 pub fn places(route: &Value, canary: &Canary, names: &[String]) -> Vec<usize> {
     let versions = Versions::of(route, canary);
-    let is_chosen = |rule: &Value| match text(rule, "name") {
-        _ if names.is_empty() => versions.has_both(rule),
-        name => names.iter().any(|one| name == Some(one)),
-    };
+    let is_named = |rule: &Value| names.iter().any(|one| text(rule, "name") == Some(one));
+    let is_chosen = |rule: &Value| versions.has_both(rule) && (names.is_empty() || is_named(rule));
     let rules = items(route, "/spec/rules").enumerate();
     rules
         .filter_map(|(i, rule)| is_chosen(rule).then_some(i))
         .collect()
 }
 
-/// Whether a rule beside these leads to both versions, and gives the canary a weight: somebody has renamed a rule, or doubled a backend.
-pub fn leads_beside(route: &Value, canary: &Canary, rules: &[Rule<'_>]) -> bool {
+/// Whether a rule beside these places leads to both versions, and gives the canary a weight: somebody has renamed a rule, or doubled a
+/// backend.
+pub fn leads_beside(route: &Value, canary: &Canary, known: &[usize]) -> bool {
     let versions = Versions::of(route, canary);
     let mut all = items(route, "/spec/rules").enumerate();
     all.any(|(i, rule)| {
-        let is_known = rules.iter().any(|known| known.index == i);
+        let is_known = known.contains(&i);
         let backends = versions.backends(rule, &versions.canary);
         !is_known && versions.has_both(rule) && backends.iter().any(|it| it.weight > 0)
     })

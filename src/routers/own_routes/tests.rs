@@ -290,6 +290,48 @@ fn a_route_that_cannot_be_used_is_refused_with_a_reason_and_keeps_its_weights() 
 }
 
 #[test]
+fn a_route_that_is_named_twice_is_refused_however_its_namespace_is_written() {
+    let refs = json!([{"kind": "HTTPRoute", "name": "web"}, {"kind": "HTTPRoute", "name": "web", "namespace": "test"}]);
+    let snapshot = with(refs, []);
+    let refused = named(&snapshot.canary).unwrap_err().to_string();
+    assert_eq!(refused, "routeRefs: HTTPRoute web is named twice");
+}
+
+/// The first rule was renamed in the route and then in the Canary, so the record has its old name.
+#[test]
+fn a_rule_that_was_renamed_in_the_route_and_the_canary_needs_no_return() {
+    let refs = json!([{"kind": "HTTPRoute", "name": "web", "rules": ["new"]}]);
+    let snapshot = with(
+        refs,
+        [route(
+            Kind::HttpRoute,
+            "web",
+            json!([rule("new", [60, 40])]),
+        )],
+    );
+    let kept = named(&snapshot.canary).unwrap();
+    let mut before = kept.clone();
+    before[0].rules = vec!["old".to_owned()];
+    assert_eq!(
+        super::withdrawals(&snapshot, &before, &kept),
+        Ok(Vec::new())
+    );
+    assert!(super::withdrawals(&snapshot, &before, &[]).is_err());
+}
+
+#[test]
+fn weights_that_the_operator_has_set_are_read_as_it_has_set_them() {
+    for sum in [100, 101, 150, 997, 1000, 1_000_000] {
+        for percent in 0..=100 {
+            let canary = (sum * percent + 50) / 100;
+            let snapshot = web(json!([rule("api", [sum - canary, canary])]));
+            let read = OwnRoutes.current_weights(&snapshot).unwrap();
+            assert_eq!(u64::from(read.canary), percent, "{sum}");
+        }
+    }
+}
+
+#[test]
 fn a_rollback_takes_the_weight_from_each_rule_that_it_knows_and_reports_one_that_it_cannot_tell() {
     let refs = json!([{"kind": "HTTPRoute", "name": "web", "rules": ["api", "site"]}]);
     let rules = |renamed: [u64; 2]| json!([rule("api", [70, 30]), rule("page", renamed)]);
@@ -305,8 +347,11 @@ fn a_rollback_takes_the_weight_from_each_rule_that_it_knows_and_reports_one_that
     let writes = withdrawals(&snapshot).unwrap();
     apply(&mut snapshot, writes);
     assert_eq!(weights_of(&snapshot, "web", 0), [100, 0]);
-    let snapshot = with(refs, [route(Kind::HttpRoute, "web", rules([70, 30]))]);
+    let mut snapshot = with(refs, [route(Kind::HttpRoute, "web", rules([70, 30]))]);
     let why = "HTTPRoute web.test has no rule named site";
+    let writes = withdrawals(&snapshot).unwrap();
+    apply(&mut snapshot, writes);
+    assert_eq!(weights_of(&snapshot, "web", 0), [100, 0]);
     assert_eq!(withdrawals(&snapshot), Err(why.to_owned()));
     let weights = OwnRoutes.current_weights(&snapshot);
     assert_eq!(weights.unwrap_err().to_string(), why);

@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 use crate::{
     api::{
         canary::{Canary, CanaryStatus},
-        route_refs::{InvalidRouteRefs, RouteRef},
+        route_refs::{InvalidRouteRefs, RouteRef, is_name},
         status::ConditionType,
     },
     snapshot::{Kind, ObjectRef, references},
@@ -47,7 +47,13 @@ pub fn named(canary: &Canary) -> Result<Vec<Used>, InvalidRouteRefs> {
     let refs = canary.route_refs()?;
     let mut named: Vec<_> = refs.iter().filter_map(|it| Used::of(it, own)).collect();
     named.sort();
-    Ok(named)
+    match named.windows(2).find(|pair| pair[0].route == pair[1].route) {
+        Some([twice, ..]) => Err(InvalidRouteRefs::twice(
+            twice.route.kind.name(),
+            &twice.route.name,
+        )),
+        _ => Ok(named),
+    }
 }
 
 /// The routes in which the operator may have set weights, as the status records them, sorted.
@@ -87,10 +93,14 @@ impl FromStr for Used {
         let mut parts = route.split('/');
         let mut next = || parts.next().ok_or(());
         let (kind_name, namespace, name) = (next()?, next()?, next()?);
-        let rules = rules.split(',').filter(|rule| !rule.is_empty());
+        let rules: Vec<_> = rules.split(',').filter(|rule| !rule.is_empty()).collect();
+        let mut names = [namespace, name].into_iter().chain(rules.iter().copied());
+        if !names.all(is_name) {
+            return Err(());
+        }
         Ok(Self {
             route: kind(kind_name).ok_or(())?.reference(namespace, name),
-            rules: rules.map(str::to_owned).collect(),
+            rules: rules.into_iter().map(str::to_owned).collect(),
         })
     }
 }
@@ -114,7 +124,14 @@ mod tests {
         for word in text.split(' ') {
             assert_eq!(word.parse::<Used>().unwrap().to_string(), word);
         }
-        for edited in ["", "HTTPRoute", "HTTPRoute/shop", "Ingress/shop/web"] {
+        for edited in [
+            "",
+            "HTTPRoute",
+            "HTTPRoute/shop",
+            "Ingress/shop/web",
+            "HTTPRoute/shop/..",
+            "HTTPRoute/shop/web?watch=1",
+        ] {
             assert_eq!(edited.parse::<Used>(), Err(()), "{edited}");
         }
     }

@@ -14,7 +14,10 @@ use super::{
     requeue::{jitter, unjittered},
 };
 use crate::{
-    api::canary::{Canary, CanaryPhase},
+    api::{
+        canary::{Canary, CanaryPhase},
+        status::ConditionType,
+    },
     providers, rollout,
     routers::own_routes,
     shell::{
@@ -193,14 +196,13 @@ pub fn needs(
 /// Whether a run, a deletion or another action is under way.
 fn is_active(snapshot: &Snapshot) -> bool {
     use CanaryPhase as P;
-    let conditions = snapshot
-        .canary
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_ref());
-    // An idle canary has one condition. A failed promotion adds a second one.
+    let status = snapshot.canary.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    // An idle canary has one condition, and one more if it names routes of the user. A failed promotion adds a condition.
+    let lasting = [ConditionType::Promoted, ConditionType::RouteRefs].map(ConditionType::as_str);
+    let mut conditions = conditions.into_iter().flatten();
     !matches!(snapshot.phase(), P::Initialized | P::Succeeded | P::Failed)
-        || conditions.is_some_and(|conditions| conditions.len() > 1)
+        || conditions.any(|it| !lasting.contains(&it.type_.as_str()))
         || snapshot.canary.metadata.deletion_timestamp.is_some()
 }
 

@@ -157,17 +157,23 @@ impl Fleet {
                 records.insert(key.clone(), recorded);
             }
         }
-        self.change(|rows| self.add_record(rows, &key));
+        // Without a row, the canaries may not be listed yet.
+        if self.add_record(&mut lock(&self.0.rows), &key) {
+            self.0.changed.notify_one();
+        }
     }
 
-    /// Adds the record to the row of a canary, or removes it from the row.
-    fn add_record(&self, rows: &mut BTreeMap<Key, Arc<Row>>, key: &Key) {
+    /// Adds the record to the row of a canary, or removes it from the row. Returns whether the row has changed.
+    fn add_record(&self, rows: &mut BTreeMap<Key, Arc<Row>>, key: &Key) -> bool {
         let recorded = lock(&self.0.records).get(key).cloned();
-        if let Some(row) = rows.get_mut(key)
-            && (row.recorded.is_some() || recorded.is_some())
-        {
+        let Some(row) = rows.get_mut(key) else {
+            return false;
+        };
+        let has_changed = row.recorded.is_some() || recorded.is_some();
+        if has_changed {
             *row = Arc::new(Row::clone(row).with(recorded.as_ref()));
         }
+        has_changed
     }
 
     /// Publishes the changes of each second as one version, so that each list is rendered once for all of them. Does not end.

@@ -131,15 +131,18 @@ fn unwrapped(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;
     };
+    let of = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Ipv4Addr::new(a, b, c, d).into()
+    };
     match v6.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => address,
+        // RFC 6052 has the address in the middle, around a byte of zeros, if the prefix has 48 bits.
+        [0x64, 0xff9b, 1, high, middle @ 1..=0xff, end, 0, 0] => of(high, middle << 8 | end >> 8),
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x64, 0xff9b, 1, _, _, _, high, low]
-        | [0x2002, high, low, ..] => {
-            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-            Ipv4Addr::new(a, b, c, d).into()
-        }
+        | [0x2002, high, low, ..] => of(high, low),
         _ => address,
     }
 }
@@ -223,6 +226,7 @@ mod tests {
             "[::a9fe:a9fe]",
             "[64:ff9b::a9fe:a9fe]",
             "[64:ff9b:1::a9fe:a9fe]",
+            "[64:ff9b:1:a9fe:a9:fe00::]",
             "[2002:a9fe:a9fe::1]",
         ] {
             let url = format!("http://user@{host}:80/latest");

@@ -9,7 +9,7 @@ use crate::{
     api::canary::CanaryStatus,
     metrics::{Asks, MetricError, OfflineError, Query, TimeSeries},
     notifications::Notification,
-    snapshot::{Failure, HttpRequest, HttpResponse, Kind, LONGEST_BODY, Snapshot, Write, excerpt},
+    snapshot::{Failure, HttpRequest, HttpResponse, Kind, Snapshot, Write, excerpt},
 };
 
 /// The next action for one canary.
@@ -113,14 +113,10 @@ impl Question {
             let answer = answer.as_ref();
             let answer = answer.map_err(|why| MetricError::NoAnswer(why.to_string()));
             return match query.asks {
-                Asks::Value(_) => {
-                    Answer::Value(answer.and_then(whole).and_then(|it| query.server.value(it)))
+                Asks::Value(_) => Answer::Value(answer.and_then(|it| query.server.value(it))),
+                Asks::Series { .. } => {
+                    Answer::Series(answer.and_then(|it| query.server.series(it)))
                 }
-                Asks::Series { .. } => Answer::Series(
-                    answer
-                        .and_then(whole)
-                        .and_then(|it| query.server.series(it)),
-                ),
                 Asks::Online => Answer::Online(query.server.online(answer)),
             };
         }
@@ -132,15 +128,6 @@ impl Question {
             Err(why) => Answer::Failed(why),
         }
     }
-}
-
-/// An answer whose body is not cut.
-fn whole(answer: &HttpResponse) -> Result<&HttpResponse, MetricError> {
-    if answer.status < 300 && answer.body.len() > LONGEST_BODY {
-        let why = "the answer is larger than 1 MiB".to_owned();
-        return Err(MetricError::NoAnswer(why));
-    }
-    Ok(answer)
 }
 
 impl Plan {

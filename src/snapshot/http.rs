@@ -59,7 +59,7 @@ pub enum Method {
 /// The greatest length of a body, in bytes.
 pub const LONGEST_BODY: usize = 1 << 20;
 
-/// The answer of a server, with any status. A body that is too long is cut, and has one byte more than [`LONGEST_BODY`].
+/// The answer of a server, with any status. The body of an error is cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpResponse {
     /// The status code.

@@ -336,14 +336,20 @@ impl Http {
 /// for.
 const TOO_SLOW: &str = "the answer is larger than 16 KiB, and its rest did not arrive within 10 s";
 
-/// Reads the rest of a body, and one byte more than the longest body at most.
+/// Reads the rest of a body. The body of an error is cut.
 async fn rest(mut response: Response, mut body: Vec<u8>) -> Result<String, AttemptError> {
-    while body.len() <= LONGEST_BODY
-        && let Some(chunk) = response.chunk().await?
-    {
+    let is_error = !response.status().is_success();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > LONGEST_BODY {
+            // Of an error, the status and the beginning are enough.
+            if is_error {
+                break;
+            }
+            let why = "the answer is larger than 1 MiB".to_owned();
+            return Err(AttemptError::lasting(why));
+        }
         body.extend_from_slice(&chunk);
     }
-    body.truncate(LONGEST_BODY + 1);
     Ok(text(body))
 }
 

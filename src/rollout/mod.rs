@@ -219,7 +219,9 @@ fn gives_up(release: &Release<'_>, why: &RouteError) -> bool {
     let snapshot = release.snapshot;
     let since = snapshot.status().last_transition_time.as_ref();
     let is_inexpressible = matches!(why, RouteError::InvalidCanary(_));
-    let is_late = release.router.are_users() && snapshot.exceeds_deadline(since);
+    // A version that waits for a person has had no step for long, and a short trouble must not end its run.
+    let takes_steps = snapshot.phase() == CanaryPhase::Progressing && !actions::is_paused(snapshot);
+    let is_late = release.router.are_users() && takes_steps && snapshot.exceeds_deadline(since);
     is_under_analysis(snapshot.phase()) && (is_inexpressible || is_late)
 }
 

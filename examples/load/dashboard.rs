@@ -49,7 +49,7 @@ const BEFORE: Duration = Duration::from_secs(15);
 /// The time of the measurement.
 const MEASURED: Duration = Duration::from_secs(60);
 
-/// What open pages have received, and the steps that were written meanwhile.
+/// The messages that open pages have received, and the steps that were written meanwhile.
 #[derive(Default)]
 struct Counts {
     bytes: AtomicU64,

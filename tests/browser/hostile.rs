@@ -18,7 +18,7 @@ fn hostile(characters: usize) -> String {
     )
 }
 
-/// What must hold on each page: nothing ran, the page is not wider than its window, and no text turns its surroundings.
+/// Checks a page: no script of others ran, the page is not wider than its window, and no text turns its surroundings.
 const HARMLESS: &str = "!window.isHacked && !document.querySelector('main script, main img, main style, main [hx-get]')
     && document.documentElement.scrollWidth <= document.documentElement.clientWidth
     && !/[\\u202a-\\u202e\\u2066-\\u2069]/.test(document.documentElement.outerHTML)

@@ -33,7 +33,7 @@ async fn a_canary_is_found_and_opened_with_keys_alone() {
         .await;
 
     browser.press(key::DOWN).await;
-    // What needs attention comes first.
+    // Canaries that need attention come first.
     browser.until(&format!("{FOCUSED} === 'shop/search'")).await;
     browser
         .until("getComputedStyle(document.activeElement).outlineStyle === 'solid'")

@@ -70,7 +70,7 @@ async fn cluster() -> ManyUsers {
     server
 }
 
-/// What belongs to the release of `shop/checkout` that failed.
+/// The objects of the release of `shop/checkout` that failed.
 fn failed(server: &ManyUsers) {
     for (name, image) in [("checkout", IMAGE_NEW), ("checkout-primary", IMAGE_OLD)] {
         let container = json!({"name": "app", "image": image});

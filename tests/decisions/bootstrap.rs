@@ -88,7 +88,7 @@ fn the_event_names_the_first_metric_server_that_is_offline() {
     assert_eq!(sim.count_notified(first), 1, "{:?}", sim.notified);
 }
 
-/// Whatever holds it up: the alert is sent once, the status keeps the reason until the end, and the initialization goes on.
+/// For each obstacle, the operator sends the alert once, keeps the reason in the status until the end, and goes on with the initialization.
 #[test]
 fn an_initialization_that_takes_too_long_is_alerted_once() {
     type Obstacle = fn(&mut Simulation, bool);

@@ -236,7 +236,7 @@ fn a_writer_that_never_stops_is_met_with_growing_pauses_and_the_step_waits() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// What a user may do to a route in the middle of a release, and the reason that the operator gives.
+/// An edit that a user may make to a route in the middle of a release, and the reason that the operator gives.
 #[test]
 fn a_route_that_cannot_be_used_any_more_holds_the_release_up_with_a_reason() {
     type Break = fn(&mut Value);

@@ -1,4 +1,4 @@
-//! What the parents of a user's route report about it: gateways, sets of listeners, Services of a mesh, or any other kind.
+//! The reports of a route's parents (gateways, sets of listeners, Services of a mesh, or any other kind) about a user's route.
 
 use serde_json::{Value, json};
 

@@ -131,7 +131,7 @@ impl Resource {
     }
 }
 
-/// What a watch of several objects saw.
+/// An event of a watch of several objects.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// The objects are listed anew from here on.

@@ -4,6 +4,7 @@
 //! - `release`: the facts about a release that nearly every decision needs, derived once from the snapshot.
 //! - [`plan`]: the result of a decision: a plan, a question or a wait.
 //! - `reads`: the objects that a decision needs.
+//! - `progress`: the progress of the objects for which a run waits, from which the deadline counts.
 //! - `blocked`: the obstacles that hold up a release, such as a missing target.
 //! - `actions`: a person promotes, skips, pauses, resumes, aborts or retries a release.
 //! - `rollback`: the beginning of a rollback; a phase completes it.
@@ -26,6 +27,7 @@ mod ended;
 mod objects;
 mod phases;
 mod preview;
+mod progress;
 mod reads;
 mod release;
 mod rollback;
@@ -42,8 +44,9 @@ pub use ended::of_end;
 pub use messages::{another_operator, undone, warning};
 pub use plan::{Answer, Decision, Evidence, Plan, Question, Requeue};
 pub use preview::{FirstAction, Preview, preview};
-pub use reads::{claims, needed_in_full, needs};
-pub use release::{new_version, progress, version};
+pub use progress::progress;
+pub use reads::{claims, is_users_route, needed_in_full, needs};
+pub use release::{new_version, version};
 pub use safety::{audit::audit, stale_reads::stale_reads, validation::spec_problem};
 pub use status::transitions::is_in_run;
 
@@ -181,13 +184,9 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
         return Ok(refusal);
     }
     let repairs = match repairs(release) {
-        Err(Blocked::Route(why)) if gives_up(release, &why) => {
-            return Ok(rollback::begin(
-                snapshot,
-                &Outcome::Refused(why.to_string()),
-            ));
-        }
-        repairs => repairs?,
+        Ok(repairs) => repairs,
+        Err(Blocked::Route(why)) => return without_routes(release, why),
+        Err(blocked) => return Err(blocked),
     };
     if !repairs.is_empty() {
         let events = lost_primary(release).into_iter().collect();
@@ -213,16 +212,19 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
     decision.map(|decision| decision.notifying(release.kept_selectors()))
 }
 
-/// Whether a version is rolled back because its routes cannot be written: the router cannot express a condition of the Canary, or a route of
-/// the user has been unusable for longer than the progress deadline. Otherwise the version would keep its traffic without checks.
-fn gives_up(release: &Release<'_>, why: &RouteError) -> bool {
+/// Rolls a version back whose routes cannot be written, because it would keep its traffic without checks: at once if the router cannot
+/// express a condition of the Canary, after the progress deadline if a route of the user cannot be used.
+fn without_routes(release: &Release<'_>, why: RouteError) -> Result<Decision, Blocked> {
     let snapshot = release.snapshot;
-    let since = snapshot.status().last_transition_time.as_ref();
-    let is_inexpressible = matches!(why, RouteError::InvalidCanary(_));
-    // A version that waits for a person has had no step for long, and a short trouble must not end its run.
-    let takes_steps = snapshot.phase() == CanaryPhase::Progressing && !actions::is_paused(snapshot);
-    let is_late = release.router.are_users() && takes_steps && snapshot.exceeds_deadline(since);
-    is_under_analysis(snapshot.phase()) && (is_inexpressible || is_late)
+    if is_under_analysis(snapshot.phase()) && matches!(why, RouteError::InvalidCanary(_)) {
+        let outcome = Outcome::Refused(why.to_string());
+        return Ok(rollback::begin(snapshot, &outcome));
+    }
+    let takes_steps = snapshot.phase() == CanaryPhase::Progressing;
+    let overdue = takes_steps.then(|| release.routes_overdue()).flatten();
+    overdue.map_or(Err(why.into()), |why| {
+        Ok(rollback::routes_not_accepted(snapshot, why))
+    })
 }
 
 /// The routed weights; `None` if they cannot be read.

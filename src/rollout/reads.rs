@@ -80,6 +80,16 @@ pub fn foreign_copies(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     copies.filter_map(foreign).collect()
 }
 
+/// Whether an object is a route of the user that the Canary names, or that is to be given back.
+pub fn is_users_route(snapshot: &Snapshot, object: &ObjectRef) -> bool {
+    let named = own_routes::named(&snapshot.canary).unwrap_or_default();
+    let recorded = own_routes::recorded(snapshot.status());
+    named
+        .iter()
+        .chain(&recorded)
+        .any(|used| used.route == *object)
+}
+
 /// The objects that belong to one canary: the target, and those that a release writes. Two canaries that claim the same object would
 /// undo each other's writes. Copies of configs are not among them: canaries that use one config share its copy. Neither are routes of the
 /// user: canaries may share a route, but no rule ([`own_routes::shared_with`]).

@@ -1,20 +1,17 @@
 //! The release of a valid canary: the facts about it that nearly every decision needs, derived once from the snapshot.
 
-use std::{
-    collections::BTreeMap,
-    hash::{DefaultHasher, Hash, Hasher},
-};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{blocked::Blocked, status::transitions::is_in_run};
 use crate::{
-    api::{canary::CanaryPhase, status::ConditionType},
+    api::canary::CanaryPhase,
     providers,
     routers::Router,
     snapshot::{
-        ObjectRef, Progress, Readiness, Snapshot, TargetKind, knative, readiness,
+        Readiness, Snapshot, TargetKind, knative, readiness,
         revision::{is_ours, revision},
     },
     workload::{
@@ -363,50 +360,4 @@ pub fn new_version(snapshot: &Snapshot) -> Option<String> {
 pub fn version(snapshot: &Snapshot) -> Option<(String, Option<BTreeMap<String, String>>)> {
     let release = Release::of(snapshot).ok()?;
     Some((release.revision, release.configs))
-}
-
-/// The progress of the objects for which a run waits, or a version that is to start a run: rollouts, and routes that the data plane has not
-/// accepted.
-pub fn progress(snapshot: &Snapshot) -> BTreeMap<ObjectRef, Progress> {
-    let mut waits = rollouts(snapshot);
-    let router = providers::router(snapshot);
-    let is_unaccepted = router.accepted(snapshot).is_err();
-    let routes = is_unaccepted.then(|| router.objects(&snapshot.canary));
-    // The data plane accepts routes as a whole, so they have no progress in between. But a change of the Canary's spec, another version, or
-    // another action of a person counts as progress, and the deadline starts again.
-    let version = routes.as_ref().and_then(|_| version(snapshot));
-    let action = snapshot.status().condition(ConditionType::Action);
-    let mut hasher = DefaultHasher::new();
-    let of_canary = snapshot.canary.metadata.generation;
-    let tried = action.map(|action| (&action.reason, &action.message));
-    (of_canary, tried, version).hash(&mut hasher);
-    let none = Progress {
-        rollout: hasher.finish().cast_signed(),
-        pods: 0,
-    };
-    waits.extend(routes.into_iter().flatten().map(|route| (route, none)));
-    waits
-}
-
-fn rollouts(snapshot: &Snapshot) -> BTreeMap<ObjectRef, Progress> {
-    let status = snapshot.status();
-    let release = if is_in_run(status.phase) {
-        Release::of(snapshot).ok()
-    } else {
-        None
-    };
-    let Some(release) = release else {
-        return BTreeMap::new();
-    };
-    let primary = || (release.primary_readiness(), snapshot.primary());
-    let canary = || (release.canary_readiness(), snapshot.canary_workload());
-    [primary(), canary()]
-        .into_iter()
-        .filter(|(readiness, _)| *readiness != Readiness::Ready)
-        .filter_map(|(_, workload)| {
-            let workload = workload?;
-            let name = snapshot.reference(release.kind.workload(), metadata::name(workload));
-            Some((name, release.kind.progress(workload)))
-        })
-        .collect()
 }

@@ -177,8 +177,18 @@ fn in_use(snapshot: &Snapshot) -> Vec<Used> {
 
 fn live<'a>(snapshot: &'a Snapshot, route: &ObjectRef) -> Result<&'a Value, RouteError> {
     check_namespace(snapshot, route)?;
+    if let Some(why) = forbidden(snapshot, route) {
+        return Err(why);
+    }
     let live = snapshot.objects.get(route);
     live.ok_or_else(|| not_found(full_object(route), "get error:", route.kind, &route.name))
+}
+
+/// The error about a route that the operator is not allowed to read; `None` if it is.
+fn forbidden(snapshot: &Snapshot, route: &ObjectRef) -> Option<RouteError> {
+    let why = snapshot.forbidden.get(route)?;
+    let text = format!("{} get error: {why}", full_object(route));
+    Some(RouteError::NoWeights(text))
 }
 
 fn of_route(route: &ObjectRef, problem: rules::Problem) -> RouteError {
@@ -193,7 +203,7 @@ fn withdrawable<'a>(
     kept: &[usize],
 ) -> (Vec<Rule<'a>>, Option<RouteError>) {
     let Some(route) = snapshot.objects.get(&used.route) else {
-        return (Vec::new(), None);
+        return (Vec::new(), forbidden(snapshot, &used.route));
     };
     let canary = &snapshot.canary;
     let (mut found, mut problem) = (Vec::new(), None);
@@ -223,6 +233,7 @@ fn withdrawals(
     let (mut writes, mut problem) = (Vec::new(), None);
     for used in routes {
         let Some(route) = snapshot.objects.get(&used.route) else {
+            problem = problem.or_else(|| forbidden(snapshot, &used.route));
             continue;
         };
         let same = kept.iter().filter(|kept| kept.route == used.route);

@@ -62,6 +62,8 @@ pub fn snapshot(provider: &str, mut service: Value, analysis: Value, status: Val
         changed: None,
         stalled: std::collections::BTreeMap::new(),
         paused: std::collections::BTreeMap::new(),
+        undone: std::collections::BTreeMap::new(),
+        forbidden: std::collections::BTreeMap::new(),
         recently_written: BTreeSet::new(),
         refused: None,
         conflicting_canary: None,

@@ -97,8 +97,8 @@ pub struct Snapshot {
     pub tick: Option<Tick>,
     /// When the target and its configs changed, if they differ from the status.
     pub changed: Option<Changed>,
-    /// For each workload that lacks pods, the time since which it has got no further pod, and for each route that the data plane has not
-    /// accepted, the time since which it waits. Only times since the start of this process count.
+    /// For each workload that lacks pods, the time since which it has got no further pod, and for the Canary, the time since which it waits
+    /// for its routes. Only times since the start of this process count.
     pub stalled: BTreeMap<ObjectRef, Timestamp>,
     /// The objects that were written since the last tick, or whose write was refused. No repair writes them again before the next tick.
     pub recently_written: BTreeSet<ObjectRef>,
@@ -106,6 +106,10 @@ pub struct Snapshot {
     pub refused: Option<RefusedWrite>,
     /// The contents ([`Write::content`]) that another actor undoes again and again. They are not written now.
     pub paused: BTreeMap<ObjectRef, u64>,
+    /// The objects that another actor has changed back since the operator wrote them, and the time of the first such change.
+    pub undone: BTreeMap<ObjectRef, Timestamp>,
+    /// The routes of the user that the API server does not let the operator read, with its reason.
+    pub forbidden: BTreeMap<ObjectRef, String>,
     /// The older canary that claims an object of this one.
     pub conflicting_canary: Option<Conflict>,
     /// How long after a tick the step begins. It spreads the steps of canaries that began together.

@@ -252,7 +252,7 @@ pub fn not_ready_to_terminate(snapshot: &Snapshot, why: &str) -> Notification {
 /// A route of the user could not be given back.
 pub fn not_given_back(snapshot: &Snapshot, route: &ObjectRef) -> Notification {
     let text = format!(
-        "{} {} is not given back yet: another actor undoes the write of its weights, or the API server refuses it. The canary waits for that",
+        "{} {} is not given back yet: another actor undoes the write of its weights, or the API server refuses it",
         route.kind.name(),
         route.full_name()
     );
@@ -260,14 +260,12 @@ pub fn not_given_back(snapshot: &Snapshot, route: &ObjectRef) -> Notification {
 }
 
 /// The weights in a route of the user are not those of the release.
-pub fn weights_changed(snapshot: &Snapshot, route: &ObjectRef) -> Notification {
-    let text = format!(
-        "{} {} does not have the weights of the release: another actor changes them, or the API server refuses the write. The step waits \
-         until they are back",
+pub fn weights_changed(route: &ObjectRef) -> String {
+    format!(
+        "{} {} does not have the weights of the release: another actor changes them, or the API server refuses the write",
         route.kind.name(),
         route.full_name()
-    );
-    warning(snapshot, text)
+    )
 }
 
 /// All objects that the Canary took over are restored; the Canary can be deleted.

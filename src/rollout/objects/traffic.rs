@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
@@ -14,7 +15,9 @@ use crate::{
         blocked::Blocked,
         messages,
         plan::{Decision, Plan, Requeue},
+        reads::is_users_route,
         release::Release,
+        safety::own_routes,
         status::{
             StatusChange,
             change::unconfirmed_start,
@@ -101,12 +104,19 @@ impl Release<'_> {
         writes
     }
 
-    /// The decision to wait while routes of the user do not have the weights of the release; `None` if they have.
-    fn others_weights(&self) -> Option<Decision> {
-        let repairs = self.router.are_users().then(|| self.routes())?.ok()?;
-        let route = &repairs.first()?.object;
-        let event = messages::run::weights_changed(self.snapshot, route);
-        Some(Decision::Wait(Requeue::Ready, vec![event]))
+    /// The reason why a route of the user cannot be used, does not have the weights of the release, or cannot be given back; `None` if there
+    /// is none.
+    pub fn users_routes_trouble(&self) -> Option<String> {
+        if let Some(why) = own_routes::not_given_back(self.snapshot) {
+            return Some(why);
+        }
+        match self.router.are_users().then(|| self.routes())? {
+            Ok(repairs) => {
+                let first = repairs.first()?;
+                Some(messages::run::weights_changed(&first.object))
+            }
+            Err(why) => Some(why.to_string()),
+        }
     }
 
     /// Whether a repair is left out now. The weights of a user's route are put back at once, also within a step; if another actor changes
@@ -172,8 +182,9 @@ impl Release<'_> {
     /// The decision to wait until the data plane has applied the written weights; `None` if it has. A delay after a write of the current
     /// tick is not reported.
     pub fn routes_pending(&self) -> Option<Decision> {
-        if let Some(wait) = self.others_weights() {
-            return Some(wait);
+        if let Some(why) = self.users_routes_trouble() {
+            let event = messages::warning(self.snapshot, why);
+            return Some(Decision::Wait(Requeue::Ready, vec![event]));
         }
         let why = self.router.accepted(self.snapshot).err()?;
         let mut routes = self.router.objects(&self.snapshot.canary).into_iter();
@@ -183,17 +194,31 @@ impl Release<'_> {
         Some(Decision::Wait(Requeue::Ready, event.into_iter().collect()))
     }
 
-    /// Returns the reason why the data plane has not accepted the routes, if it has not done so within the progress deadline.
+    /// Returns the reason why the data plane has not accepted the routes, or why routes of the user cannot be used, if this has lasted for
+    /// longer than the progress deadline.
     pub fn routes_overdue(&self) -> Option<String> {
         let snapshot = self.snapshot;
-        let why = self.router.accepted(snapshot).err()?;
-        let routes = self.router.objects(&snapshot.canary);
-        let since = routes
-            .iter()
-            .find_map(|route| snapshot.stalled.get(route))?;
+        let refusal = || Some(self.router.accepted(snapshot).err()?.to_string());
+        let why = self.users_routes_trouble().or_else(refusal)?;
+        let canary = snapshot.reference(Kind::Canary, snapshot.name());
+        let stalled = snapshot.stalled.get(&canary).copied();
+        let since = stalled.into_iter().chain(self.users_routes_undone_since());
         snapshot
-            .exceeds_deadline(Some(&Time(*since)))
-            .then(|| why.to_string())
+            .exceeds_deadline(Some(&Time(since.min()?)))
+            .then_some(why)
+    }
+
+    /// The time since which another actor undoes the weights of a user's route and holds up the step. It may leave them alone for a moment
+    /// each time, so the route does not count as stalled.
+    fn users_routes_undone_since(&self) -> Option<Timestamp> {
+        let snapshot = self.snapshot;
+        let undone = snapshot.undone.iter();
+        let (_, since) = undone
+            .filter(|(object, _)| is_users_route(snapshot, object))
+            .min_by_key(|(_, since)| **since)?;
+        let last_step = snapshot.status().last_transition_time.as_ref()?.0;
+        let next_step = last_step.checked_add(snapshot.canary.interval()).ok()?;
+        Some(next_step.max(*since))
     }
 
     /// The decision to wait for proxies that lag behind the written routes; `None` if they do not. The delay is reported only at a tick.
@@ -300,39 +325,19 @@ impl Release<'_> {
         self.repaired(weights)
     }
 
-    /// The weights that routes of the user must have: those of the status, or those that the operator may have written before it was
-    /// interrupted and could not write the status.
+    /// The weights that routes of the user must have: those of the status. An operator that was interrupted may have taken traffic away
+    /// and not written the status; that is kept.
     fn kept_weights(&self, expected: Weights) -> Result<Weights, Blocked> {
         let now = self.weights()?;
         let snapshot = self.snapshot;
-        let is_analysed = is_under_analysis(snapshot.phase());
-        let is_left = if expected.canary > now.canary {
-            // A newer version loses the traffic of the older one; a promoted version, or a failed one, gives it back to the primary.
-            self.changed() || (!is_analysed && snapshot.primary_has_ready_pods())
+        // A newer version loses the traffic of the older one; a promoted version, or a failed one, gives it back to the primary.
+        let is_taken_away = self.changed()
+            || (!is_under_analysis(snapshot.phase()) && snapshot.primary_has_ready_pods());
+        Ok(if expected.canary > now.canary && is_taken_away {
+            now
         } else {
-            let is_paused = snapshot.status().has_condition(ConditionType::Paused);
-            !is_paused && now == self.next_weights(expected)
-        };
-        Ok(if is_left { now } else { expected })
-    }
-
-    /// The weights after the next step, if it gives the canary more.
-    fn next_weights(&self, expected: Weights) -> Weights {
-        let status = self.snapshot.status();
-        match (status.phase, self.strategy()) {
-            (CanaryPhase::Progressing, Strategy::Canary) => {
-                let next = self.snapshot.canary.next_weight(status.canary_weight);
-                Weights::canary(u8::try_from(next.clamp(0, 100)).unwrap_or(0))
-            }
-            (CanaryPhase::Progressing, Strategy::BlueGreen)
-                if status.iterations >= self.iterations() =>
-            {
-                Weights::CANARY
-            }
-            // Before the primary gets the version, it may lose all its pods (`Recreate`).
-            (CanaryPhase::Promoting, Strategy::Canary) => Weights::CANARY,
-            _ => expected,
-        }
+            expected
+        })
     }
 
     /// The writes that create those objects of the router which must exist before the primary's pods.

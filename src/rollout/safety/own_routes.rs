@@ -7,7 +7,7 @@ use crate::{
         blocked::Blocked,
         messages,
         plan::{Decision, Requeue},
-        status::StatusChange,
+        status::{StatusChange, transitions::is_under_analysis},
     },
     routers::own_routes::{self, Used},
     snapshot::{Snapshot, Write},
@@ -18,16 +18,19 @@ pub fn are_recorded(status: &CanaryStatus) -> bool {
     status.has_condition(ConditionType::RouteRefs)
 }
 
-/// Gives back what the Canary does not name any more, then records what it names. `None` if the record is current, or if the list of the
-/// Canary cannot be read.
+/// Gives back what the Canary does not name any more, then records what it names. `None` if the record is current, if the list of the
+/// Canary cannot be read, or if a version under analysis has to wait for that ([`not_given_back`]).
 pub fn follow_spec(snapshot: &Snapshot) -> Option<Decision> {
     let named = own_routes::named(&snapshot.canary).ok()?;
     let recorded = own_routes::recorded(snapshot.status());
     if recorded == named && are_recorded(snapshot.status()) != named.is_empty() {
         return None;
     }
-    if let Some(wait) = give_back(snapshot, &named) {
-        return Some(wait);
+    match give_back(snapshot, &named) {
+        // The version is checked meanwhile.
+        Some(Decision::Wait(..)) if is_under_analysis(snapshot.phase()) => return None,
+        Some(decision) => return Some(decision),
+        None => {}
     }
     let change = StatusChange::within_step(snapshot);
     let change = if named.is_empty() {
@@ -37,6 +40,18 @@ pub fn follow_spec(snapshot: &Snapshot) -> Option<Decision> {
         change.set(ConditionType::RouteRefs, "WeightsSet", &record)
     };
     Some(Decision::commit(change.build(), Vec::new()))
+}
+
+/// The reason why a route that the Canary does not name any more cannot be given back; `None` if none is to be given back.
+pub fn not_given_back(snapshot: &Snapshot) -> Option<String> {
+    if !are_recorded(snapshot.status()) {
+        return None;
+    }
+    let named = own_routes::named(&snapshot.canary).ok()?;
+    match give_back(snapshot, &named)? {
+        Decision::Wait(_, events) => events.iter().find_map(messages::warned).map(str::to_owned),
+        Decision::Ask(..) | Decision::Do(_) => None,
+    }
 }
 
 /// Gives all recorded routes back, for a Canary that is deleted; `None` if they are given back.

@@ -103,6 +103,7 @@ pub async fn observe(
         .filter(|refused| refused.generation == generation)
         .cloned();
     snapshot.paused = state.repeated_writes.paused(snapshot.now);
+    snapshot.undone = state.repeated_writes.undone();
     drop(state);
     Ok(Some(snapshot))
 }
@@ -130,7 +131,8 @@ async fn gather(
         Some(canary) => canary,
         None => {
             let itself = cache.read(reference, vec![reference.clone()], held).await?;
-            let Some(canary) = itself.into_iter().find_map(|(_, canary)| canary) else {
+            let itself: Result<Vec<_>, _> = itself.into_iter().map(|(_, canary)| canary).collect();
+            let Some(canary) = itself?.into_iter().flatten().next() else {
                 cache.subscribe_only(reference, &BTreeSet::new());
                 return Ok(None);
             };
@@ -148,7 +150,14 @@ async fn gather(
         }
         for (object, value) in cache.read(reference, missing, held).await? {
             snapshot.seen.insert(object.clone());
-            snapshot.objects.extend(value.map(|value| (object, value)));
+            match value {
+                Ok(value) => snapshot.objects.extend(value.map(|value| (object, value))),
+                // The rights for a route of the user may be taken away at any time, and the Canary must remain deletable.
+                Err(forbidden) if rollout::is_users_route(&snapshot, &object) => {
+                    snapshot.forbidden.insert(object, forbidden.to_string());
+                }
+                Err(forbidden) => return Err(forbidden.into()),
+            }
         }
     }
     cache.subscribe_only(reference, &snapshot.seen);
@@ -230,6 +239,8 @@ pub fn empty_snapshot(canary: Canary, reference: &ObjectRef, settings: &Arc<Sett
         changed: None,
         stalled: BTreeMap::new(),
         paused: BTreeMap::new(),
+        undone: BTreeMap::new(),
+        forbidden: BTreeMap::new(),
         recently_written: BTreeSet::new(),
         refused: None,
         conflicting_canary: None,

@@ -19,6 +19,8 @@ struct Repeated {
     content: u64,
     /// How many writes in a row had this content.
     times: u32,
+    /// When the content was written for the second time.
+    undone: Option<Timestamp>,
     /// When the next write with this content may follow.
     next: Timestamp,
     /// When the object has kept its content for long enough to forget the writes.
@@ -30,14 +32,15 @@ impl RepeatedWrites {
     pub fn count(&mut self, write: &Write, interval: Duration, now: Timestamp) -> u32 {
         let content = write.content();
         let known = self.0.get(&write.object);
-        let times = known
-            .filter(|known| known.content == content && now < known.forgotten)
-            .map_or(1, |known| known.times.saturating_add(1));
+        let known = known.filter(|known| known.content == content && now < known.forgotten);
+        let times = known.map_or(1, |known| known.times.saturating_add(1));
+        let undone = known.map(|known| known.undone.unwrap_or(now));
         let pause = pause(times, interval);
         let after = |pause| now.checked_add(pause).unwrap_or(now);
         let repeated = Repeated {
             content,
             times,
+            undone,
             next: after(pause),
             forgotten: after(pause.max(interval).saturating_mul(2)),
         };
@@ -51,6 +54,14 @@ impl RepeatedWrites {
         known
             .filter(|known| known.content == write.content())
             .map_or(0, |known| known.times)
+    }
+
+    /// Returns the objects whose content was written again, because another actor had changed it, and the time of the first repeat.
+    pub fn undone(&self) -> BTreeMap<ObjectRef, Timestamp> {
+        let undone = self.0.iter();
+        undone
+            .filter_map(|(object, repeated)| Some((object.clone(), repeated.undone?)))
+            .collect()
     }
 
     /// Returns the contents that are not written now, because another actor undoes them again and again.

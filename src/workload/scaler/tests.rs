@@ -38,6 +38,8 @@ fn snapshot(kind: &str, more: Value, scalers: &[Value]) -> Snapshot {
         changed: None,
         stalled: std::collections::BTreeMap::new(),
         paused: std::collections::BTreeMap::new(),
+        undone: std::collections::BTreeMap::new(),
+        forbidden: std::collections::BTreeMap::new(),
         recently_written: std::collections::BTreeSet::new(),
         refused: None,
         conflicting_canary: None,

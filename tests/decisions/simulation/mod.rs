@@ -175,6 +175,7 @@ impl Simulation {
         self.snapshot.tick = self.memory.tick(transition, interval, now);
         self.snapshot.recently_written = self.memory.recently_written(transition, interval, now);
         self.snapshot.paused = self.memory.repeated_writes.paused(now);
+        self.snapshot.undone = self.memory.repeated_writes.undone();
         let version = rollout::new_version(&self.snapshot);
         self.snapshot.changed = self.memory.changed(version, now);
         let progress = rollout::progress(&self.snapshot);

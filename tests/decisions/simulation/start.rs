@@ -227,6 +227,8 @@ fn snapshot(canary: Canary) -> Snapshot {
         changed: None,
         stalled: BTreeMap::new(),
         paused: BTreeMap::new(),
+        undone: BTreeMap::new(),
+        forbidden: BTreeMap::new(),
         recently_written: BTreeSet::new(),
         refused: None,
         conflicting_canary: None,

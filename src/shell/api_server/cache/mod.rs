@@ -90,17 +90,18 @@ impl Cache {
         (cache, kinds_to_watch)
     }
 
-    /// Returns objects that a canary needs, with `None` for those that do not exist, and subscribes the canary to their changes. Objects in
-    /// `held`, from an earlier reconciliation, are moved from there if they are still current.
+    /// Returns objects that a canary needs, with `None` for those that do not exist and an error for those that the operator is not allowed
+    /// to read, and subscribes the canary to their changes. Objects in `held`, from an earlier reconciliation, are moved from there if they
+    /// are still current.
     ///
     /// # Errors
-    /// An object is not cached and cannot be read.
+    /// An object is not cached and cannot be read for another reason.
     pub async fn read(
         &self,
         canary: &ObjectRef,
         objects: Vec<ObjectRef>,
         held: &mut BTreeMap<ObjectRef, Value>,
-    ) -> Result<Vec<(ObjectRef, Option<Value>)>, ClusterError> {
+    ) -> Result<Vec<(ObjectRef, Result<Option<Value>, ClusterError>)>, ClusterError> {
         self.subscribe(canary, objects.iter().cloned());
         let (mut found, mut packed, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         {
@@ -114,10 +115,10 @@ impl Cache {
                     .filter(|version| *version > 0);
                 match index.get(&object) {
                     Cached::Present(version, _) if held_version == Some(version) => {
-                        found.push((object, held));
+                        found.push((object, Ok(held)));
                     }
                     Cached::Present(_, text) => packed.push((object, text)),
-                    Cached::Absent => found.push((object, None)),
+                    Cached::Absent => found.push((object, Ok(None))),
                     Cached::Unknown => {
                         misses += usize::from(index.is_live(object.kind));
                         unknown.push(object);
@@ -129,14 +130,17 @@ impl Cache {
         // Objects are decompressed after the lock is released.
         found.extend(packed.into_iter().map(|(object, packed)| {
             let value = with_kind(packed.value(), object.kind);
-            (object, Some(value))
+            (object, Ok(Some(value)))
         }));
         let fetched: Vec<_> = stream::iter(unknown)
-            .map(async |object| Ok::<_, ClusterError>((self.fetch(canary, &object).await?, object)))
+            .map(async |object| match self.fetch(canary, &object).await {
+                Err(error) if error.code() != Some(403) => Err(error),
+                read => Ok((object, read)),
+            })
             .buffer_unordered(PARALLEL_READS)
             .try_collect()
             .await?;
-        found.extend(fetched.into_iter().map(|(value, object)| (object, value)));
+        found.extend(fetched);
         Ok(found)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testbed::wait::until;
 
-use super::{Outcome, PATIENCE, Scenario, ensure, text};
+use super::{Outcome, PATIENCE, Rig, Scenario, ensure, text};
 use flagger_rs::snapshot::Kind;
 
 const KINDS: [Kind; 2] = [Kind::HttpRoute, Kind::GrpcRoute];
@@ -114,4 +114,45 @@ pub async fn routes_of_a_user_get_two_weights_and_nothing_else(s: Scenario<'_>) 
     .map_err(text)?;
     have_weights(&s, [200, 0]).await?;
     are_the_same(&s, &before).await
+}
+
+/// The operator was installed again without a router, and may not read the route any more. The finalizer must not keep the Canary for ever.
+pub async fn a_canary_goes_although_the_operator_may_not_read_its_route_any_more(
+    rig: &Rig,
+) -> Outcome {
+    let name = "a_canary_goes_although_the_operator_may_not_read_its_route_any_more";
+    Scenario::run(rig, name, |s| async move {
+        let operator = s.rig.launch("with-rights", &[]).await?;
+        s.podinfo().await?;
+        s.apply(&route(Kind::GrpcRoute)).await?;
+        let mut canary = s.canary_named("podinfo", json!({"stepWeight": 25, "maxWeight": 50}));
+        let refs = json!([{"kind": "GRPCRoute", "name": "web"}]);
+        canary["spec"]["service"] = json!({"port": 9898, "targetPort": 9898, "routeRefs": refs});
+        canary["spec"]["progressDeadlineSeconds"] = json!(10);
+        s.apply(&canary).await?;
+        s.phase("Initialized").await?;
+        let code = operator.terminate().await.map_err(text)?;
+        ensure(code.success(), code)?;
+
+        let args = ["get", "clusterrole", "flagger", "-o", "json"];
+        let role = rig.bed.kubectl(&args).await.map_err(text)?;
+        let mut role: Value = serde_json::from_str(&role).map_err(text)?;
+        let rules = role["rules"].as_array_mut().ok_or("no rules")?;
+        let of_routes = |rule: &Value| rule["resources"].to_string().contains("grpcroutes");
+        ensure(rules.iter().any(of_routes), "the role had the rights")?;
+        rules.retain(|rule| !of_routes(rule));
+        rig.bed.apply(&role.to_string()).await.map_err(text)?;
+        let operator = s.rig.launch("without-rights", &[]).await?;
+        s.delete("canary", "podinfo").await?;
+        s.event("GRPCRoute web.").await?;
+        until(PATIENCE, "the Canary to go", async || {
+            let canary = s.get(Kind::Canary, "podinfo").await;
+            canary.map_or(Ok(()), |canary| Err(canary["status"].to_string()))
+        })
+        .await
+        .map_err(text)?;
+        let code = operator.terminate().await.map_err(text)?;
+        ensure(code.success(), code)
+    })
+    .await
 }

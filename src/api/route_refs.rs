@@ -7,8 +7,14 @@ use serde_json::Value;
 
 /// The annotation of a Canary with the list as JSON or YAML. It counts only if the field is missing or empty.
 pub const ANNOTATION: &str = "flagger-rs.github.io/route-refs";
-/// The kinds of routes that can be named.
-pub const KINDS: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
+/// The kinds of routes that can be named: those of Gateway API, and Istio's.
+pub const KINDS: [&str; 5] = [
+    "HTTPRoute",
+    "GRPCRoute",
+    "TLSRoute",
+    "TCPRoute",
+    "VirtualService",
+];
 /// The most routes of a Canary.
 pub const ROUTES: usize = 16;
 /// The most names of rules of one route.
@@ -23,7 +29,7 @@ const FIELDS: [&str; 4] = ["kind", "name", "namespace", "rules"];
 /// A route of the user. The operator sets the weights of the two versions in it and changes nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct RouteRef {
-    /// The kind of the route, of the group `gateway.networking.k8s.io`, version `v1`.
+    /// The kind of the route: of the group `gateway.networking.k8s.io`, version `v1`, or a VirtualService of `networking.istio.io`.
     #[schemars(extend("enum" = KINDS))]
     pub kind: String,
     /// The name of the route.
@@ -125,7 +131,7 @@ fn checked(place: &str, refs: Vec<RouteRef>) -> Result<Vec<RouteRef>, InvalidRou
 /// The first problem of an entry, after its place.
 fn problem(route: &RouteRef) -> Option<String> {
     if !KINDS.contains(&route.kind.as_str()) {
-        let (kind, kinds) = (shown(&route.kind), KINDS.join(" and "));
+        let (kind, kinds) = (shown(&route.kind), KINDS.join(", "));
         return Some(format!(
             ".kind: {kind} is no kind of route, only {kinds} are"
         ));
@@ -223,7 +229,7 @@ mod tests {
             ),
             (
                 "[{kind: Ingress, name: a}]",
-                "[0].kind: \"Ingress\" is no kind of route, only HTTPRoute and GRPCRoute are",
+                "[0].kind: \"Ingress\" is no kind of route, only HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, VirtualService are",
             ),
             (
                 "[{kind: HTTPRoute, name: ../secrets/a}]",

@@ -13,6 +13,7 @@
 //!   given back with all its weight for the promoted version. This is how it must be before a release, so the record needs no weights.
 
 mod acceptance;
+mod kinds;
 mod rules;
 mod used;
 
@@ -29,6 +30,8 @@ use crate::{
     snapshot::{Action, ObjectRef, Snapshot, Weights, Write, references},
     workload::patch::conditional,
 };
+pub use kinds::is_route;
+use kinds::{Form, Place};
 use rules::Rule;
 pub use used::{Used, named, record, recorded};
 
@@ -66,7 +69,7 @@ impl Router for OwnRoutes {
         let mut writes = Vec::new();
         for used in &named {
             let route = live(snapshot, &used.route)?;
-            let chosen = rules::chosen(route, &snapshot.canary, &used.rules);
+            let chosen = rules::chosen(route, &snapshot.canary, used);
             let chosen: Result<Vec<_>, _> = chosen.into_iter().collect();
             let chosen = chosen.and_then(|rules| {
                 rules.iter().try_for_each(Rule::check)?;
@@ -151,8 +154,8 @@ pub fn shared_with(snapshot: &Snapshot, other: &Canary) -> Option<ObjectRef> {
         let Some(route) = snapshot.objects.get(&own.route) else {
             return false;
         };
-        let places = rules::places(route, other, &their.rules);
-        let mut own = rules::places(route, &snapshot.canary, &own.rules).into_iter();
+        let places = rules::places(route, other, their);
+        let mut own = rules::places(route, &snapshot.canary, own).into_iter();
         own.any(|place| places.contains(&place))
     };
     let shared = own.into_iter().find(|own| {
@@ -200,23 +203,23 @@ fn of_route(route: &ObjectRef, problem: rules::Problem) -> RouteError {
 fn withdrawable<'a>(
     snapshot: &'a Snapshot,
     used: &Used,
-    kept: &[usize],
+    kept: &[Place],
 ) -> (Vec<Rule<'a>>, Option<RouteError>) {
     let Some(route) = snapshot.objects.get(&used.route) else {
         return (Vec::new(), forbidden(snapshot, &used.route));
     };
     let canary = &snapshot.canary;
     let (mut found, mut problem) = (Vec::new(), None);
-    for rule in rules::chosen(route, canary, &used.rules) {
+    for rule in rules::chosen(route, canary, used) {
         match rule {
             Ok(rule) => found.push(rule),
             Err(why) => problem = problem.or(Some(why)),
         }
     }
-    let of_found = found.iter().map(|rule: &Rule<'_>| rule.index);
+    let of_found = found.iter().map(|rule: &Rule<'_>| rule.place);
     let known: Vec<_> = of_found.chain(kept.iter().copied()).collect();
-    let problem = problem.filter(|_| rules::leads_beside(route, canary, &known));
-    found.retain(|rule| !kept.contains(&rule.index));
+    let problem = problem.filter(|_| rules::leads_beside(&used.route, route, canary, &known));
+    found.retain(|rule| !kept.contains(&rule.place));
     (found, problem.map(|why| of_route(&used.route, why)))
 }
 
@@ -237,7 +240,7 @@ fn withdrawals(
             continue;
         };
         let same = kept.iter().filter(|kept| kept.route == used.route);
-        let places = same.flat_map(|kept| rules::places(route, &snapshot.canary, &kept.rules));
+        let places = same.flat_map(|kept| rules::places(route, &snapshot.canary, kept));
         let places: Vec<_> = places.collect();
         let (rules, why) = withdrawable(snapshot, used, &places);
         problem = problem.or(why);
@@ -262,21 +265,20 @@ fn patch(
     if rules.iter().all(|rule| rule.has(weights.canary)) {
         return None;
     }
+    let form = Form::of(object);
     let test = |path: String, value: &str| json!({"op": "test", "path": path, "value": value});
     let mut operations = Vec::new();
     for rule in rules {
-        let place = format!("/spec/rules/{}", rule.index);
         if let Some(name) = rule.name {
-            operations.push(test(format!("{place}/name"), name));
+            operations.push(test(format!("{}/name", rule.place.path()), name));
         }
         let backends = [rule.stable, rule.canary];
-        let place = |index: usize| format!("{place}/backendRefs/{index}");
         for backend in backends {
-            let name = format!("{}/name", place(backend.index));
+            let name = form.name_path(rule.place, backend.index);
             operations.push(test(name, backend.service));
         }
         for (backend, weight) in backends.iter().zip(rule.split(weights.canary)) {
-            let path = format!("{}/weight", place(backend.index));
+            let path = form.weight_path(rule.place, backend.index);
             // `add` replaces a field that exists.
             operations.push(json!({"op": "add", "path": path, "value": weight}));
         }

@@ -62,10 +62,12 @@ kinds! {
     Secret,                  "Secret",                  "",                          "v1",       "secrets",                  REPLACE;
     HorizontalPodAutoscaler, "HorizontalPodAutoscaler", "autoscaling",               "v2",       "horizontalpodautoscalers", REPLACE;
     ScaledObject,            "ScaledObject",            "keda.sh",                   "v1alpha1", "scaledobjects",            REPLACE;
-    VirtualService,          "VirtualService",          "networking.istio.io",       "v1beta1",  "virtualservices",          REPLACE;
+    VirtualService,          "VirtualService",          "networking.istio.io",       "v1beta1",  "virtualservices",          ROUTE;
     DestinationRule,         "DestinationRule",         "networking.istio.io",       "v1beta1",  "destinationrules",         REPLACE;
     HttpRoute,               "HTTPRoute",               "gateway.networking.k8s.io", "v1",       "httproutes",               ROUTE;
     GrpcRoute,               "GRPCRoute",               "gateway.networking.k8s.io", "v1",       "grpcroutes",               WEIGHTS;
+    TlsRoute,                "TLSRoute",                "gateway.networking.k8s.io", "v1",       "tlsroutes",                WEIGHTS;
+    TcpRoute,                "TCPRoute",                "gateway.networking.k8s.io", "v1",       "tcproutes",                WEIGHTS;
     HttpRouteV1Beta1,        "HTTPRoute",               "gateway.networking.k8s.io", "v1beta1",  "httproutes",               REPLACE;
     Ingress,                 "Ingress",                 "networking.k8s.io",         "v1",       "ingresses",                REPLACE;
     HttpProxy,               "HTTPProxy",               "projectcontour.io",         "v1",       "httpproxies",              REPLACE;

@@ -121,10 +121,7 @@ pub fn upstream(
 /// # Errors
 /// The route is in another namespace, and such references are blocked.
 pub fn own_route(route: &ObjectRef, own: &str, others: OtherNamespaces) -> Result<(), Blocked> {
-    let what = match route.kind {
-        Kind::GrpcRoute => "grpc route",
-        _ => "http route",
-    };
+    let what = route.kind.name();
     let named = (route.name.as_str(), Some(route.namespace.as_str()));
     let field = "spec.service.routeRefs[].namespace";
     allowed(what, named, (field, own), others).map(drop)

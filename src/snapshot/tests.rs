@@ -258,6 +258,8 @@ fn each_kind_has_its_resource() {
         "HorizontalPodAutoscaler horizontalpodautoscalers.autoscaling/v2",
         "ScaledObject scaledobjects.keda.sh/v1alpha1",
         "GRPCRoute grpcroutes.gateway.networking.k8s.io/v1",
+        "TLSRoute tlsroutes.gateway.networking.k8s.io/v1",
+        "TCPRoute tcproutes.gateway.networking.k8s.io/v1",
         "Service services.serving.knative.dev/v1",
         "Revision revisions.serving.knative.dev/v1",
         "Canary canaries.flagger.app/v1beta1",

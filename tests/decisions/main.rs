@@ -24,6 +24,7 @@
 //! | what if other actors change the operator's objects, or the API server refuses its writes? | `other_actors.rs`, `refused_writes.rs` |
 //! | which requests of an A/B test reach the canary? | `conditions.rs` |
 //! | what if the data plane never accepts a route? | `unaccepted.rs` |
+//! | what happens to routes of the user that a Canary names? | `own_routes.rs`, `own_route_kinds.rs` |
 //! | which objects of other namespaces may a route name? | `references.rs` |
 //! | what does each object that the operator writes look like, in full? | `objects.rs`, with the files in `tests/objects` |
 //! | how does a canary begin, and what remains when it is deleted? | `bootstrap.rs`, `deletion.rs` |
@@ -76,6 +77,7 @@ mod limits;
 mod metrics;
 mod objects;
 mod other_actors;
+mod own_route_kinds;
 mod own_routes;
 mod ownership;
 mod plan;

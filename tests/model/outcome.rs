@@ -126,6 +126,8 @@ impl Rig {
             | "deployments"
             | "events"
             | "grpcroutes"
+            | "tlsroutes"
+            | "tcproutes"
             | "leases"
             | "metrictemplates"
             | "alertproviders"

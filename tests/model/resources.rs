@@ -142,7 +142,7 @@ pub fn names_of_routers(plural: &str) -> Vec<&'static str> {
 }
 
 /// All but the kinds of routers that are one version of a CRD with a status subresource.
-const UNUSUAL: [Resource; 26] = [
+const UNUSUAL: [Resource; 28] = [
     Resource {
         plural: "configmaps",
         kind: "ConfigMap",
@@ -250,6 +250,20 @@ const UNUSUAL: [Resource; 26] = [
         versions: &["v1"],
         plural: "grpcroutes",
         kind: "GRPCRoute",
+        ..CUSTOM
+    },
+    Resource {
+        group: "gateway.networking.k8s.io",
+        versions: &["v1"],
+        plural: "tlsroutes",
+        kind: "TLSRoute",
+        ..CUSTOM
+    },
+    Resource {
+        group: "gateway.networking.k8s.io",
+        versions: &["v1"],
+        plural: "tcproutes",
+        kind: "TCPRoute",
         ..CUSTOM
     },
     Resource {

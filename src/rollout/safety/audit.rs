@@ -10,6 +10,7 @@ use crate::{
         plan::Plan,
         status::{draining, transitions::may_follow},
     },
+    routers::own_routes,
     snapshot::{
         Action, Kind, ObjectRef, Snapshot, TargetKind, Weights, Write, target::SCALE_TO_ZERO,
     },
@@ -180,8 +181,7 @@ fn after_writes(snapshot: &Snapshot, plan: &Plan) -> Option<Snapshot> {
 /// A route of the user after a patch; `None` for any other object, and for a patch that would fail. A deletion gives routes back to a
 /// Service that selects the target's pods again.
 fn patched(snapshot: &Snapshot, object: &ObjectRef, patch: &Value) -> Option<Value> {
-    let is_route = matches!(object.kind, Kind::HttpRoute | Kind::GrpcRoute);
-    if !is_route || snapshot.canary.metadata.deletion_timestamp.is_some() {
+    if !own_routes::is_route(object.kind) || snapshot.canary.metadata.deletion_timestamp.is_some() {
         return None;
     }
     let patch: Patch = serde_json::from_value(patch.clone()).ok()?;

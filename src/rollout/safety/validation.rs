@@ -21,7 +21,7 @@ use crate::{
         },
     },
     routers::{self, conditions, own_routes::Used, provider_name},
-    snapshot::{Conflict, Kind, Snapshot, TargetKind, references, route_references},
+    snapshot::{Conflict, Snapshot, TargetKind, references, route_references},
     workload::ports,
 };
 
@@ -88,9 +88,7 @@ fn conflict_message(snapshot: &Snapshot, Conflict { canary, object }: &Conflict)
         return format!("canary {full} is not run: {canary} has the same target {target}");
     }
     let (kind, name) = (object.kind.name(), &object.name);
-    if providers::router(snapshot).are_users()
-        && matches!(object.kind, Kind::HttpRoute | Kind::GrpcRoute)
-    {
+    if providers::router(snapshot).are_users() && routers::own_routes::is_route(object.kind) {
         return format!(
             "canary {full} is not run: {canary} sets the weights of the same rule of {kind} {}; name other rules in routeRefs of one of both",
             object.full_name()

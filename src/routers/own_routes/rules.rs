@@ -1,18 +1,19 @@
-//! The rules of a user's route in which the operator sets weights: which they are, and the weights of a percentage. The rules of HTTPRoutes
-//! and GRPCRoutes have the same form here.
+//! The rules of a user's route in which the operator sets weights: which they are, and the weights of a percentage. `kinds.rs` has what
+//! differs between the kinds of routes.
 
 use serde_json::Value;
 
-use crate::{
-    api::canary::Canary,
-    routers::route::{items, text},
+use super::{
+    kinds::{Form, Place},
+    used::Used,
 };
+use crate::{api::canary::Canary, routers::route::text, snapshot::ObjectRef};
 
 /// A rule that leads to both versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule<'a> {
-    /// The place in `spec.rules`.
-    pub index: usize,
+    /// The place in the route.
+    pub place: Place,
     /// The name, if it has one.
     pub name: Option<&'a str>,
     /// The backend of the promoted version: the Service that clients call, or the primary's. Both select the primary's pods.
@@ -26,10 +27,12 @@ pub struct Rule<'a> {
 /// A backend of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backend<'a> {
-    /// The place in `backendRefs`.
+    /// The place in the rule.
     pub index: usize,
-    /// The Service.
+    /// The name of the Service, as the rule has it.
     pub service: &'a str,
+    /// Whether the data plane finds the Service by this name.
+    pub is_found: bool,
     /// The weight.
     pub weight: u64,
 }
@@ -61,6 +64,10 @@ pub enum Problem {
         "has sessionPersistence in {0}, which keeps clients on the canary whatever the weights are, also after a rollback: remove it"
     )]
     Sessions(String),
+    #[error(
+        "names the host {host} in {rule}, which Istio does not take for a Service: write it without the namespace, or to the end with .svc.cluster.local"
+    )]
+    HalfHost { rule: String, host: String },
 }
 
 /// The least sum of both weights. It stays as it is, so each percent needs a weight of its own.
@@ -97,7 +104,12 @@ impl Rule<'_> {
 
     /// Checks that every percentage can be set.
     pub fn check(&self) -> Result<(), Problem> {
-        let shown = || shown(self.name, self.index);
+        let shown = || shown(self.name, self.place);
+        let mut backends = [self.stable, self.canary].into_iter();
+        if let Some(lost) = backends.find(|backend| !backend.is_found) {
+            let (rule, host) = (shown(), lost.service.to_owned());
+            return Err(Problem::HalfHost { rule, host });
+        }
         match self.sum() {
             _ if self.keeps_sessions => Err(Problem::Sessions(shown())),
             0 => Err(Problem::Zero(shown())),
@@ -111,11 +123,11 @@ impl Rule<'_> {
 pub fn chosen<'a>(
     route: &'a Value,
     canary: &Canary,
-    names: &[String],
+    used: &Used,
 ) -> Vec<Result<Rule<'a>, Problem>> {
-    let versions = Versions::of(route, canary);
-    let all = || items(route, "/spec/rules").enumerate();
-    if names.is_empty() {
+    let versions = Versions::of(&used.route, canary);
+    let all = || versions.form.rules(route);
+    if used.rules.is_empty() {
         let both = all().filter(|(_, rule)| versions.has_both(rule));
         let mut found: Vec<_> = both.map(|(i, rule)| versions.read(i, rule)).collect();
         if found.is_empty() {
@@ -134,15 +146,15 @@ pub fn chosen<'a>(
             (Some((i, rule)), None) => versions.read(i, rule),
         }
     };
-    names.iter().map(named).collect()
+    used.rules.iter().map(named).collect()
 }
 
 /// The places of the rules that lead to both versions, and have one of these names if there are names.
-pub fn places(route: &Value, canary: &Canary, names: &[String]) -> Vec<usize> {
-    let versions = Versions::of(route, canary);
+pub fn places(route: &Value, canary: &Canary, used: &Used) -> Vec<Place> {
+    let (versions, names) = (Versions::of(&used.route, canary), &used.rules);
     let is_named = |rule: &Value| names.iter().any(|one| text(rule, "name") == Some(one));
     let is_chosen = |rule: &Value| versions.has_both(rule) && (names.is_empty() || is_named(rule));
-    let rules = items(route, "/spec/rules").enumerate();
+    let rules = versions.form.rules(route);
     rules
         .filter_map(|(i, rule)| is_chosen(rule).then_some(i))
         .collect()
@@ -150,9 +162,9 @@ pub fn places(route: &Value, canary: &Canary, names: &[String]) -> Vec<usize> {
 
 /// Whether a rule beside these places leads to both versions, and gives the canary a weight: somebody has renamed a rule, or doubled a
 /// backend.
-pub fn leads_beside(route: &Value, canary: &Canary, known: &[usize]) -> bool {
-    let versions = Versions::of(route, canary);
-    let mut all = items(route, "/spec/rules").enumerate();
+pub fn leads_beside(object: &ObjectRef, route: &Value, canary: &Canary, known: &[Place]) -> bool {
+    let versions = Versions::of(object, canary);
+    let mut all = versions.form.rules(route);
     all.any(|(i, rule)| {
         let is_known = known.contains(&i);
         let backends = versions.backends(rule, &versions.canary);
@@ -160,8 +172,9 @@ pub fn leads_beside(route: &Value, canary: &Canary, known: &[usize]) -> bool {
     })
 }
 
-/// The Services of both versions.
+/// The Services of both versions, for a route.
 struct Versions {
+    form: &'static Form,
     namespace: String,
     /// The namespace of the route, in which a backend is that names none.
     of_route: String,
@@ -170,37 +183,28 @@ struct Versions {
 }
 
 impl Versions {
-    fn of(route: &Value, canary: &Canary) -> Self {
-        let namespace = canary.metadata.namespace.clone().unwrap_or_default();
-        let of_route = route.pointer("/metadata/namespace").and_then(Value::as_str);
+    fn of(route: &ObjectRef, canary: &Canary) -> Self {
         Self {
-            of_route: of_route.unwrap_or(&namespace).to_owned(),
+            form: Form::of(route),
+            namespace: canary.metadata.namespace.clone().unwrap_or_default(),
+            of_route: route.namespace.clone(),
             stable: [canary.apex_name().to_owned(), canary.primary_name()],
             canary: canary.canary_name(),
-            namespace,
         }
     }
 
     /// The backends of a rule that are this Service.
     fn backends<'a>(&self, rule: &'a Value, service: &str) -> Vec<Backend<'a>> {
-        let is_service = |backend: &Value| {
-            text(backend, "group").is_none()
-                && text(backend, "kind").is_none_or(|kind| kind == "Service")
-                && text(backend, "namespace").unwrap_or(&self.of_route) == self.namespace
-        };
-        let found = items(rule, "/backendRefs").enumerate();
-        let found = found.filter(|(_, backend)| is_service(backend));
+        let namespaces = [self.namespace.as_str(), &self.of_route];
+        let found = self.form.backends(rule).enumerate();
         found
             .filter_map(|(index, backend)| {
-                let name = text(backend, "name").filter(|name| *name == service)?;
-                // The API server adds this default, and allows no weight above a million.
-                let weight = backend
-                    .get("weight")
-                    .map_or(1, |weight| weight.as_u64().unwrap_or(0).min(1_000_000));
+                let name = self.form.named(backend, service, namespaces)?;
                 Some(Backend {
                     index,
                     service: name,
-                    weight,
+                    is_found: self.form.is_found(name),
+                    weight: self.form.weight(backend),
                 })
             })
             .collect()
@@ -211,9 +215,9 @@ impl Versions {
         self.stable.iter().any(has) && has(&self.canary)
     }
 
-    fn read<'a>(&self, index: usize, rule: &'a Value) -> Result<Rule<'a>, Problem> {
+    fn read<'a>(&self, place: Place, rule: &'a Value) -> Result<Rule<'a>, Problem> {
         let name = text(rule, "name");
-        let shown = || shown(name, index);
+        let shown = || shown(name, place);
         let one = |service: &String| match self.backends(rule, service)[..] {
             [] => Ok(None),
             [one] => Ok(Some(one)),
@@ -237,7 +241,7 @@ impl Versions {
             (Some(stable), None) | (None, Some(stable)) => stable,
         };
         Ok(Rule {
-            index,
+            place,
             name,
             stable,
             canary: one(&self.canary)?.ok_or_else(|| missing(&self.canary))?,
@@ -249,8 +253,6 @@ impl Versions {
 }
 
 /// A rule in messages.
-fn shown(name: Option<&str>, index: usize) -> String {
-    name.map_or(format!("spec.rules[{index}]"), |name| {
-        format!("rule {name}")
-    })
+fn shown(name: Option<&str>, place: Place) -> String {
+    name.map_or(place.to_string(), |name| format!("rule {name}"))
 }

@@ -1,3 +1,5 @@
+mod kinds;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -68,45 +70,6 @@ fn weights_of(snapshot: &Snapshot, name: &str, rule: usize) -> Vec<u64> {
     backends
         .map(|backend| backend["weight"].as_u64().unwrap())
         .collect()
-}
-
-#[test]
-fn only_the_two_weights_of_a_route_change_and_they_come_back_to_where_they_were() {
-    for kind in [Kind::HttpRoute, Kind::GrpcRoute] {
-        let refs = json!([{"kind": kind.name(), "name": "web"}]);
-        let rules = json!([rule("api", [100, 0]), rule("site", [1000, 0])]);
-        let mut snapshot = with(refs, [route(kind, "web", rules)]);
-        let before = snapshot.objects.clone();
-        assert_eq!(OwnRoutes.current_weights(&snapshot), Ok(Weights::PRIMARY));
-        assert_eq!(repairs(&snapshot, &Weights::PRIMARY), Ok(vec![]));
-        for (percent, expected) in [
-            (1, [99, 1, 990, 10]),
-            (33, [67, 33, 670, 330]),
-            (100, [0, 100, 0, 1000]),
-        ] {
-            let weights = Weights::canary(percent);
-            let writes = OwnRoutes.set_weights(&snapshot, &weights).unwrap();
-            apply(&mut snapshot, writes);
-            let [api, site] = [0, 1].map(|rule| weights_of(&snapshot, "web", rule));
-            assert_eq!([api, site].concat(), expected);
-            assert_eq!(OwnRoutes.current_weights(&snapshot), Ok(weights));
-            assert_eq!(repairs(&snapshot, &weights), Ok(vec![]));
-            let mut masked = snapshot.objects.clone();
-            for route in masked.values_mut() {
-                for (i, sum) in [(0, 100), (1, 1000)] {
-                    if let Some(backends) =
-                        route.pointer_mut(&format!("/spec/rules/{i}/backendRefs"))
-                    {
-                        (backends[0]["weight"], backends[1]["weight"]) = (json!(sum), json!(0));
-                    }
-                }
-            }
-            assert_eq!(masked, before);
-        }
-        let writes = withdrawals(&snapshot).unwrap();
-        apply(&mut snapshot, writes);
-        assert_eq!(snapshot.objects, before);
-    }
 }
 
 /// The API server refuses the patch if anybody has moved, renamed or edited a rule since.
@@ -420,7 +383,7 @@ fn routes_of_another_namespace_name_the_services_with_their_namespace() {
         let blocked = repairs(&snapshot, &Weights::canary(10)).unwrap_err();
         assert!(
             blocked.starts_with(
-                "can't access http route web.infra, cross-namespace references are blocked"
+                "can't access HTTPRoute web.infra, cross-namespace references are blocked"
             ),
             "{blocked}"
         );

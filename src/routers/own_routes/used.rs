@@ -4,13 +4,14 @@
 
 use std::{fmt, str::FromStr};
 
+use super::kinds;
 use crate::{
     api::{
         canary::{Canary, CanaryStatus},
         route_refs::{InvalidRouteRefs, RouteRef, is_name},
         status::ConditionType,
     },
-    snapshot::{Kind, ObjectRef, references},
+    snapshot::{ObjectRef, references},
 };
 
 /// A route of the user, and the names of the rules in which the operator sets weights; without names, all rules that lead to both versions.
@@ -26,16 +27,10 @@ impl Used {
     fn of(route: &RouteRef, own_namespace: &str) -> Option<Self> {
         let namespace = references::namespace(route.namespace.as_deref(), own_namespace);
         Some(Self {
-            route: kind(&route.kind)?.reference(namespace, &route.name),
+            route: kinds::named(&route.kind)?.reference(namespace, &route.name),
             rules: route.rules.clone().unwrap_or_default(),
         })
     }
-}
-
-/// The kind of this name.
-fn kind(name: &str) -> Option<Kind> {
-    let kinds = [Kind::HttpRoute, Kind::GrpcRoute];
-    kinds.into_iter().find(|kind| kind.name() == name)
 }
 
 /// The routes that a Canary names, sorted.
@@ -99,7 +94,9 @@ impl FromStr for Used {
             return Err(());
         }
         Ok(Self {
-            route: kind(kind_name).ok_or(())?.reference(namespace, name),
+            route: kinds::named(kind_name)
+                .ok_or(())?
+                .reference(namespace, name),
             rules: rules.into_iter().map(str::to_owned).collect(),
         })
     }
@@ -108,6 +105,7 @@ impl FromStr for Used {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::Kind;
 
     #[test]
     fn a_record_is_read_as_it_is_written_and_unknown_words_are_left_out() {

@@ -9,31 +9,71 @@ use testbed::wait::until;
 use super::{Outcome, PATIENCE, Rig, Scenario, ensure, text};
 use flagger_rs::snapshot::Kind;
 
-const KINDS: [Kind; 2] = [Kind::HttpRoute, Kind::GrpcRoute];
+/// Each kind of route, its list of rules, the list of backends of a rule, and the resource.
+const KINDS: [(Kind, &str, &str, &str); 5] = [
+    (Kind::HttpRoute, "rules", "backendRefs", "httproute"),
+    (Kind::GrpcRoute, "rules", "backendRefs", "grpcroute"),
+    (Kind::TlsRoute, "rules", "backendRefs", "tlsroute"),
+    (Kind::TcpRoute, "rules", "backendRefs", "tcproute"),
+    (
+        Kind::VirtualService,
+        "http",
+        "route",
+        "virtualservices.networking.istio.io",
+    ),
+];
 
 /// A user's route, of this kind and with the name `web`. The API server adds its defaults.
 fn route(kind: Kind) -> Value {
-    let backend = |name: &str, weight: u64| json!({"name": name, "port": 9898, "weight": weight});
-    let rules = json!([
-        {"name": "old", "backendRefs": [backend("podinfo", 1)]},
-        {"name": "api", "backendRefs": [backend("legacy", 50), backend("podinfo", 200), backend("podinfo-canary", 0)]},
-    ]);
     let metadata = json!({"name": "web", "labels": {"team": "a"}, "annotations": {"owner": "b"}});
-    let spec = json!({"parentRefs": [{"name": "public"}], "rules": rules});
-    json!({"apiVersion": kind.api_version(), "kind": kind.name(), "metadata": metadata, "spec": spec})
+    let backend = |name: &str, weight: u64| json!({"name": name, "port": 9898, "weight": weight});
+    let backends = [
+        backend("legacy", 50),
+        backend("podinfo", 200),
+        backend("podinfo-canary", 0),
+    ];
+    let rule = json!({"name": "api", "backendRefs": backends});
+    let old = json!({"name": "old", "backendRefs": [backend("podinfo", 1)]});
+    let (api_version, parents) = (kind.api_version(), json!([{"name": "public"}]));
+    let (api_version, spec) = match kind {
+        // These kinds have one rule.
+        Kind::TlsRoute => (
+            api_version,
+            json!({"parentRefs": parents, "hostnames": ["a.example.com"], "rules": [rule]}),
+        ),
+        Kind::TcpRoute => (api_version, json!({"parentRefs": parents, "rules": [rule]})),
+        Kind::VirtualService => {
+            let route = |host: &str, weight: u64| json!({"destination": {"host": host, "port": {"number": 9898}}, "weight": weight});
+            let rule = json!({"name": "api", "match": [{"uri": {"prefix": "/api"}}], "timeout": "3s",
+                "route": [route("legacy", 50), route("podinfo", 200), route("podinfo-canary", 0)]});
+            let old = json!({"name": "old", "route": [{"destination": {"host": "podinfo"}}]});
+            // Another version than the operator's.
+            (
+                "networking.istio.io/v1".to_owned(),
+                json!({"hosts": ["a.example.com"], "http": [old, rule]}),
+            )
+        }
+        _ => (
+            api_version,
+            json!({"parentRefs": parents, "rules": [old, rule]}),
+        ),
+    };
+    json!({"apiVersion": api_version, "kind": kind.name(), "metadata": metadata, "spec": spec})
 }
 
-/// Both weights of the second rule.
-async fn weights(s: &Scenario<'_>, kind: Kind) -> Result<[i64; 2], String> {
-    let route = s.get(kind, "web").await?;
-    let weight = |place: usize| route["spec"]["rules"][1]["backendRefs"][place]["weight"].as_i64();
-    Ok([1, 2].map(|place| weight(place).unwrap_or(-1)))
+/// The backends of the last rule of a route.
+fn backends<'a>(route: &'a mut Value, list: &str, backends: &str) -> &'a mut Vec<Value> {
+    let rules = route["spec"][list].as_array_mut().unwrap();
+    let rule = rules.last_mut().unwrap();
+    rule[backends].as_array_mut().unwrap()
 }
 
 async fn have_weights(s: &Scenario<'_>, expected: [i64; 2]) -> Outcome {
     until(Duration::from_secs(15), "the weights", async || {
-        for kind in KINDS {
-            let found = weights(s, kind).await?;
+        for (kind, list, field, _) in KINDS {
+            let mut route = s.get(kind, "web").await?;
+            let backends = backends(&mut route, list, field);
+            let found = [1, 2].map(|place| backends[place]["weight"].as_i64().unwrap_or(-1));
             if found != expected {
                 return Err(format!("{} has {found:?}", kind.name()));
             }
@@ -44,37 +84,56 @@ async fn have_weights(s: &Scenario<'_>, expected: [i64; 2]) -> Outcome {
     .map_err(text)
 }
 
-/// A route without what the API server counts, and without both weights.
-async fn without_weights(s: &Scenario<'_>, kind: Kind) -> Result<Value, String> {
-    let mut route = s.get(kind, "web").await?;
-    let metadata = route["metadata"].as_object_mut().unwrap();
-    for field in ["managedFields", "resourceVersion", "generation"] {
-        metadata.remove(field);
+/// The routes without what the API server counts, and without both weights, as texts.
+async fn without_weights(s: &Scenario<'_>) -> Result<Vec<String>, String> {
+    let mut routes = Vec::new();
+    for (kind, list, field, _) in KINDS {
+        let mut route = s.get(kind, "web").await?;
+        let metadata = route["metadata"].as_object_mut().unwrap();
+        for counted in ["managedFields", "resourceVersion", "generation"] {
+            metadata.remove(counted);
+        }
+        let backends = backends(&mut route, list, field);
+        for place in [1, 2] {
+            backends[place]["weight"].take();
+        }
+        routes.push(route.to_string());
     }
-    for place in [1, 2] {
-        route["spec"]["rules"][1]["backendRefs"][place]["weight"].take();
-    }
-    Ok(route)
+    Ok(routes)
 }
 
 /// Checks that the routes are the same but for the weights.
-async fn are_the_same(s: &Scenario<'_>, before: &[Value]) -> Outcome {
-    for (kind, before) in KINDS.into_iter().zip(before) {
-        let now = without_weights(s, kind).await?;
-        ensure(now == *before, format!("{now} is not {before}"))?;
+async fn are_the_same(s: &Scenario<'_>, before: &[String]) -> Outcome {
+    let now = without_weights(s).await?;
+    ensure(now == before, format!("{now:#?} is not {before:#?}"))
+}
+
+/// Writes the weights of Git into each route, as a tool does that applies the manifest again.
+async fn apply_git_again(s: &Scenario<'_>) -> Outcome {
+    for (kind, list, field, resource) in KINDS {
+        let rules = s.get(kind, "web").await?["spec"][list].clone();
+        let last = rules.as_array().unwrap().len() - 1;
+        let weight = |place: usize| format!("/spec/{list}/{last}/{field}/{place}/weight");
+        let edit = json!([{"op": "replace", "path": weight(1), "value": 200},
+            {"op": "replace", "path": weight(2), "value": 0}]);
+        let edit = edit.to_string();
+        let patch = [resource, "web", "--type=json", "-p", &edit];
+        let args = [&["-n", &s.ns, "patch"][..], &patch].concat();
+        s.rig.bed.kubectl(&args).await.map_err(text)?;
     }
     Ok(())
 }
 
 pub async fn routes_of_a_user_get_two_weights_and_nothing_else(s: Scenario<'_>) -> Outcome {
     s.podinfo().await?;
-    let mut before = Vec::new();
-    for kind in KINDS {
+    for (kind, ..) in KINDS {
         s.apply(&route(kind)).await?;
-        before.push(without_weights(&s, kind).await?);
     }
+    let before = without_weights(&s).await?;
     let mut canary = s.canary_named("podinfo", json!({"stepWeight": 25, "maxWeight": 50}));
-    let refs = json!([{"kind": "HTTPRoute", "name": "web", "rules": ["api"]}, {"kind": "GRPCRoute", "name": "web"}]);
+    let refs = KINDS.map(|(kind, ..)| json!({"kind": kind.name(), "name": "web"}));
+    let mut refs = json!(refs);
+    refs[0]["rules"] = json!(["api"]);
     canary["spec"]["service"] = json!({"port": 9898, "targetPort": 9898, "routeRefs": refs});
     s.apply(&canary).await?;
     s.phase("Initialized").await?;
@@ -83,21 +142,7 @@ pub async fn routes_of_a_user_get_two_weights_and_nothing_else(s: Scenario<'_>) 
     s.image("3.1.1").await?;
     s.line("Progressing 25").await?;
     have_weights(&s, [150, 50]).await?;
-    // A tool applies the manifest in Git again.
-    let edit = json!([{"op": "replace", "path": "/spec/rules/1/backendRefs/1/weight", "value": 200},
-        {"op": "replace", "path": "/spec/rules/1/backendRefs/2/weight", "value": 0}]);
-    let edit = edit.to_string();
-    let args = [
-        "-n",
-        &s.ns,
-        "patch",
-        "httproute",
-        "web",
-        "--type=json",
-        "-p",
-        &edit,
-    ];
-    s.rig.bed.kubectl(&args).await.map_err(text)?;
+    apply_git_again(&s).await?;
     have_weights(&s, [150, 50]).await?;
     are_the_same(&s, &before).await?;
     s.phase("Succeeded").await?;

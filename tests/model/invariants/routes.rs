@@ -96,8 +96,8 @@ pub fn mirrors<'a>(apex: &str, get: impl Fn(&'static str, &str) -> Option<&'a Va
 }
 
 /// The kinds whose objects lead to no Service that these tests check, besides those of routers. (The second Ingress of NGINX leads to the
-/// canary's Service, but both are deleted together. No scenario has a GRPCRoute.)
-const NOT_ROUTES: [&str; 18] = [
+/// canary's Service, but both are deleted together. No scenario has a GRPCRoute, TLSRoute or TCPRoute.)
+const NOT_ROUTES: [&str; 20] = [
     "alertproviders",
     "canaries",
     "configmaps",
@@ -116,6 +116,8 @@ const NOT_ROUTES: [&str; 18] = [
     "revisions",
     "scaledobjects",
     "secrets",
+    "tcproutes",
+    "tlsroutes",
 ];
 
 /// The Services that an object leads to. Panics if it is of a kind that neither table has.

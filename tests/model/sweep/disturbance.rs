@@ -76,11 +76,13 @@ pub const READ_FAULTS: [Fault; 10] = [
 ];
 
 /// The kinds whose objects are not recreated: workloads, their versions and their input, and kinds that carry no traffic.
-const NOT_RECREATED: [&str; 15] = [
+const NOT_RECREATED: [&str; 17] = [
     "configmaps",
     "secrets",
     "events",
     "grpcroutes",
+    "tlsroutes",
+    "tcproutes",
     "deployments",
     "daemonsets",
     "replicasets",

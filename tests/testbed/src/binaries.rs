@@ -82,7 +82,7 @@ pub const CRDS: Set = Set {
     ],
     folder: || {
         format!(
-            "crds-istio-{ISTIO_API}-gateway-api-grpc-{GATEWAY_API}-keda-{KEDA}-contour-{CONTOUR}-knative-{KNATIVE}"
+            "crds-istio-{ISTIO_API}-gateway-api-routes-{GATEWAY_API}-keda-{KEDA}-contour-{CONTOUR}-knative-{KNATIVE}"
         )
     },
     build: download_crds,
@@ -308,6 +308,8 @@ fn download_crds(work: &Path, into: &Path) -> Result<(), Error> {
         "grpcroutes",
         "httproutes",
         "referencegrants",
+        "tcproutes",
+        "tlsroutes",
     ];
     let files =
         kinds.map(|kind| format!("config/crd/standard/gateway.networking.k8s.io_{kind}.yaml"));

@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::schema;
+
 /// The annotation of a Canary with the list as JSON or YAML. It counts only if the field is missing or empty.
 pub const ANNOTATION: &str = "flagger-rs.github.io/route-refs";
 /// The kinds of routes that can be named: those of Gateway API, and Istio's.
@@ -15,6 +17,8 @@ pub const KINDS: [&str; 5] = [
     "TCPRoute",
     "VirtualService",
 ];
+/// The kinds of routes of which the operator can make a copy.
+const TEMPLATES: [&str; 4] = ["HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute"];
 /// The most routes of a Canary.
 pub const ROUTES: usize = 16;
 /// The most names of rules of one route.
@@ -23,8 +27,36 @@ const RULES: usize = 16;
 const LENGTH: usize = 16 * 1024;
 /// The most bytes of a name in Kubernetes.
 const NAME: usize = 253;
+/// The most parents of a copy.
+pub const PARENTS: usize = 32;
 /// The fields of an entry.
-const FIELDS: [&str; 4] = ["kind", "name", "namespace", "rules"];
+const FIELDS: [&str; 7] = [
+    "kind",
+    "name",
+    "namespace",
+    "rules",
+    "mode",
+    "parentRefs",
+    "affinity",
+];
+
+/// The way in which the operator uses a route of the user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Mode {
+    /// The operator sets the weights of the two versions in the route and changes nothing else.
+    #[default]
+    Patch,
+    /// The route has no parents and leads no request. The operator makes a copy of it with parents and weights.
+    Template,
+}
+
+/// The reaction to `sessionPersistence` in a rule, which keeps clients on a version whatever the weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Affinity {
+    /// The rule has the canary's backend only as long as the version gets requests.
+    Accept,
+}
 
 /// A route of the user. The operator sets the weights of the two versions in it and changes nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -44,6 +76,25 @@ pub struct RouteRef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxItems" = RULES))]
     pub rules: Option<Vec<String>>,
+    /// `Patch`: the operator sets two weights in the route. `Template`: the route has no parents, and the operator makes a copy of it, with
+    /// the name of the route and the suffix `-flagger`, with `parentRefs` and the weights. Default: `Patch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("enum" = ["Patch", "Template"]))]
+    pub mode: Option<Mode>,
+    /// The parents of the copy (`Template` only).
+    #[serde(
+        default,
+        rename = "parentRefs",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(schema_with = "schema::elsewhere")]
+    pub parent_refs: Option<Vec<Value>>,
+    /// `accept`: the rules may have `sessionPersistence`. The operator adds the canary's backend to them while the version gets requests, and
+    /// removes it otherwise, because a gateway keeps clients on a backend whose weight is 0. In mode `Patch`, `rules` must name the rules.
+    /// Default: such rules are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("enum" = ["accept"]))]
+    pub affinity: Option<Affinity>,
 }
 
 /// A list of routes that cannot be used. The text names the place.
@@ -52,6 +103,13 @@ pub struct RouteRef {
 pub struct InvalidRouteRefs(String);
 
 impl InvalidRouteRefs {
+    /// A list that names a template of another namespace: the Canary could not own the copy.
+    pub fn template_elsewhere(kind: &str, name: &str) -> Self {
+        Self(format!(
+            "routeRefs: {kind} {name} is in another namespace, but mode Template needs it in that of the Canary"
+        ))
+    }
+
     /// A list that names a route twice.
     pub fn twice(kind: &str, name: &str) -> Self {
         Self(format!("routeRefs: {kind} {name} is named twice"))
@@ -143,11 +201,41 @@ fn problem(route: &RouteRef) -> Option<String> {
             ".rules: {count} names, but at most {RULES} are supported"
         ));
     }
+    if let Some(why) = wrong_mode(route) {
+        return Some(why);
+    }
     let names = [(".name", &route.name)].into_iter();
     let names = names.chain(route.namespace.iter().map(|name| (".namespace", name)));
     let mut names = names.chain(rules.iter().map(|name| (".rules", name)));
     let (field, wrong) = names.find(|(_, name)| !is_name(name))?;
     Some(format!("{field}: {} is no name", shown(wrong)))
+}
+
+/// The first field that does not match the mode, after the place of the entry.
+fn wrong_mode(route: &RouteRef) -> Option<String> {
+    let parents = route.parent_refs.as_deref().unwrap_or_default();
+    match route.mode.unwrap_or_default() {
+        Mode::Patch if !parents.is_empty() => Some(
+            ".parentRefs: the route has its own parents; only the copy of mode Template needs some"
+                .to_owned(),
+        ),
+        Mode::Patch if route.affinity.is_some() && route.rules.is_none() => Some(
+            ".affinity: name the rules in `rules`, because they do not lead to the canary all the time".to_owned(),
+        ),
+        Mode::Template if !TEMPLATES.contains(&route.kind.as_str()) => {
+            Some(format!(".mode: Template is not possible for {}", route.kind))
+        }
+        Mode::Template if parents.is_empty() => {
+            Some(".parentRefs: mode Template needs the parents of the copy".to_owned())
+        }
+        Mode::Template if parents.len() > PARENTS => {
+            let count = parents.len();
+            Some(format!(
+                ".parentRefs: {count} parents, but at most {PARENTS} are supported"
+            ))
+        }
+        Mode::Patch | Mode::Template => None,
+    }
 }
 
 /// Whether a text may be the name of an object or of a rule: it becomes part of the path of a request, and of the status.
@@ -180,8 +268,8 @@ mod tests {
         RouteRef {
             kind: kind.to_owned(),
             name: name.to_owned(),
-            namespace: None,
             rules: (!rules.is_empty()).then_some(rules),
+            ..RouteRef::default()
         }
     }
 
@@ -230,6 +318,30 @@ mod tests {
             (
                 "[{kind: Ingress, name: a}]",
                 "[0].kind: \"Ingress\" is no kind of route, only HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, VirtualService are",
+            ),
+            (
+                "[{kind: HTTPRoute, name: a, mode: Copy}]",
+                ": entry 0 is no route: unknown variant `Copy`",
+            ),
+            (
+                "[{kind: HTTPRoute, name: a, mode: Template}]",
+                "[0].parentRefs: mode Template needs the parents of the copy",
+            ),
+            (
+                "[{kind: HTTPRoute, name: a, parentRefs: [{name: b}]}]",
+                "[0].parentRefs: the route has its own parents; only the copy of mode Template needs some",
+            ),
+            (
+                "[{kind: VirtualService, name: a, mode: Template, parentRefs: [{name: b}]}]",
+                "[0].mode: Template is not possible for VirtualService",
+            ),
+            (
+                "[{kind: HTTPRoute, name: a, affinity: accept}]",
+                "[0].affinity: name the rules in `rules`, because they do not lead to the canary all the time",
+            ),
+            (
+                "[{kind: HTTPRoute, name: a, affinity: refuse}]",
+                ": entry 0 is no route: unknown variant `refuse`",
             ),
             (
                 "[{kind: HTTPRoute, name: ../secrets/a}]",

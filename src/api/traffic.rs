@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::route_refs::PARENTS;
+
 /// The schema with a description.
 fn described(mut schema: Value, description: &str) -> Value {
     schema["description"] = json!(description);
@@ -331,7 +333,12 @@ pub fn max_age() -> Value {
 /// Sets the schemas of this module at their places in a Canary's `spec`, and the `oneOf` of the analysis. The derive cannot express them:
 /// kube's derive hoists the contents of a `oneOf`, so this function sets them afterwards.
 pub fn put_in_place(spec: &mut Value) {
-    let places: [(&str, Value); 11] = [
+    let copies = "/properties/service/properties/routeRefs/items/properties/parentRefs";
+    let mut of_copies = gateway_refs();
+    of_copies["maxItems"] = json!(PARENTS);
+    of_copies["description"] = json!("The parents of the copy (mode `Template` only).");
+    let places: [(&str, Value); 12] = [
+        (copies, of_copies),
         ("/properties/service/properties/match", service_match()),
         ("/properties/service/properties/rewrite", rewrite()),
         ("/properties/service/properties/retries", retries()),

@@ -8,7 +8,7 @@ use super::checks::metrics;
 use crate::{
     api::status::ConditionType,
     providers,
-    routers::own_routes,
+    routers::own_routes::{self, Used},
     snapshot::{Kind, ObjectRef, Snapshot, TargetKind},
     workload::{
         config::{
@@ -40,7 +40,7 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     needs.extend(providers::router(snapshot).sources(snapshot));
     // These routes must be given back, whatever the spec names now.
     let recorded = own_routes::recorded(snapshot.status()).into_iter();
-    needs.extend(recorded.map(|used| used.route));
+    needs.extend(recorded.flat_map(|used| used.routes().cloned().collect::<Vec<_>>()));
     needs.extend(metrics::needs(snapshot));
     needs
 }
@@ -87,7 +87,8 @@ pub fn is_users_route(snapshot: &Snapshot, object: &ObjectRef) -> bool {
     named
         .iter()
         .chain(&recorded)
-        .any(|used| used.route == *object)
+        .flat_map(Used::routes)
+        .any(|route| route == object)
 }
 
 /// The objects that belong to one canary: the target, and those that a release writes. Two canaries that claim the same object would
@@ -115,9 +116,11 @@ pub fn claims(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
         claims.insert(snapshot.reference(Kind::Service, &format!("{target}-canary")));
     }
     let router = providers::router(snapshot);
-    if !router.are_users() {
-        claims.extend(router.objects(canary));
-    }
+    claims.extend(if router.are_users() {
+        own_routes::copies(canary)
+    } else {
+        router.objects(canary)
+    });
     claims.extend(scaler::objects(snapshot));
     claims
 }

@@ -14,24 +14,24 @@
 
 mod acceptance;
 mod kinds;
+mod objects;
+mod patch;
 mod rules;
+mod template;
 mod used;
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
-
-use super::{
-    RouteError, Router,
-    route::{full_object, not_found},
-};
+use super::{RouteError, Router};
 use crate::{
     api::canary::{Canary, Strategy},
-    snapshot::{Action, ObjectRef, Snapshot, Weights, Write, references},
-    workload::patch::conditional,
+    snapshot::{ObjectRef, Snapshot, Weights, Write, route_references::Named},
 };
+use kinds::Place;
 pub use kinds::is_route;
-use kinds::{Form, Place};
+pub use objects::check_namespace;
+use objects::{forbidden, live, of_route};
+use patch::patch;
 use rules::Rule;
 pub use used::{Used, named, record, recorded};
 
@@ -46,9 +46,11 @@ impl Router for OwnRoutes {
     }
 
     fn sources(&self, snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
-        let mut routes = self.objects(&snapshot.canary);
-        routes.retain(|route| check_namespace(snapshot, route).is_ok());
+        let named = used::named(&snapshot.canary).unwrap_or_default();
+        let routes = named.iter().flat_map(Used::routes).cloned();
         routes
+            .filter(|route| check_namespace(snapshot, route).is_ok())
+            .collect()
     }
 
     fn are_users(&self) -> bool {
@@ -68,6 +70,10 @@ impl Router for OwnRoutes {
         let named = named.map_err(|error| RouteError::InvalidCanary(error.to_string()))?;
         let mut writes = Vec::new();
         for used in &named {
+            if let Some(template) = &used.template {
+                writes.extend(template::copied(snapshot, used, template, weights)?);
+                continue;
+            }
             let route = live(snapshot, &used.route)?;
             let chosen = rules::chosen(route, &snapshot.canary, used);
             let chosen: Result<Vec<_>, _> = chosen.into_iter().collect();
@@ -108,6 +114,10 @@ impl Router for OwnRoutes {
         withdrawals(snapshot, &in_use(snapshot), &[])
     }
 
+    fn named(&self, _snapshot: &Snapshot) -> &'static [Named] {
+        &[Named::Copies]
+    }
+
     /// The record in the status names the routes to give back, also if the spec names others now (`given_back`).
     fn restore(&self, _snapshot: &Snapshot) -> Option<Write> {
         None
@@ -132,7 +142,33 @@ impl Router for OwnRoutes {
 /// # Errors
 /// A rule leads requests to the canary, and the operator cannot tell which weights to set.
 pub fn given_back(snapshot: &Snapshot, kept: &[Used]) -> Result<Vec<Write>, RouteError> {
-    withdrawals(snapshot, &used::recorded(snapshot.status()), kept)
+    let recorded = used::recorded(snapshot.status());
+    let writes = withdrawals(snapshot, &recorded, kept)?;
+    let canary = &snapshot.canary;
+    let is_deleted = canary.metadata.deletion_timestamp.is_some();
+    // The copies are deleted with the Canary, and so are the Services of a Canary without `revertOnDeletion`.
+    if !writes.is_empty() || (is_deleted && !canary.spec.revert_on_deletion) {
+        return Ok(writes);
+    }
+    let mut retired = Vec::new();
+    for Used {
+        route, template, ..
+    } in &recorded
+    {
+        let is_kept = kept.iter().any(|kept| kept.route == *route);
+        if let Some(template) = template.as_ref().filter(|_| !is_kept) {
+            retired.extend(template::retired(snapshot, route, template)?);
+        }
+    }
+    retired.retain(|_| !is_deleted);
+    Ok(retired)
+}
+
+/// The copies that the operator makes of routes of the user.
+pub fn copies(canary: &Canary) -> BTreeSet<ObjectRef> {
+    let named = used::named(canary).unwrap_or_default().into_iter();
+    let copies = named.filter(|used| used.template.is_some());
+    copies.map(|used| used.route).collect()
 }
 
 /// The reason why a Canary cannot be combined with routes of the user; `None` if it can.
@@ -165,37 +201,9 @@ pub fn shared_with(snapshot: &Snapshot, other: &Canary) -> Option<ObjectRef> {
     Some(shared.route)
 }
 
-/// Checks that a route is in a namespace that the Canary may name.
-///
-/// # Errors
-/// The route is in another namespace, and such references are blocked.
-pub fn check_namespace(snapshot: &Snapshot, route: &ObjectRef) -> Result<(), references::Blocked> {
-    references::own_route(route, snapshot.namespace(), snapshot.other_namespaces())
-}
-
 /// The routes that may lead requests to the canary: those that the spec names or, if it cannot be read, those of the record.
 fn in_use(snapshot: &Snapshot) -> Vec<Used> {
     used::named(&snapshot.canary).unwrap_or_else(|_| used::recorded(snapshot.status()))
-}
-
-fn live<'a>(snapshot: &'a Snapshot, route: &ObjectRef) -> Result<&'a Value, RouteError> {
-    check_namespace(snapshot, route)?;
-    if let Some(why) = forbidden(snapshot, route) {
-        return Err(why);
-    }
-    let live = snapshot.objects.get(route);
-    live.ok_or_else(|| not_found(full_object(route), "get error:", route.kind, &route.name))
-}
-
-/// The error about a route that the operator is not allowed to read; `None` if it is.
-fn forbidden(snapshot: &Snapshot, route: &ObjectRef) -> Option<RouteError> {
-    let why = snapshot.forbidden.get(route)?;
-    let text = format!("{} get error: {why}", full_object(route));
-    Some(RouteError::NoWeights(text))
-}
-
-fn of_route(route: &ObjectRef, problem: rules::Problem) -> RouteError {
-    RouteError::NoWeights(format!("{} {problem}", full_object(route)))
 }
 
 /// The rules of a route from which the canary's weight can be taken, and what is wrong with another rule that gives the canary a weight.
@@ -218,7 +226,7 @@ fn withdrawable<'a>(
     }
     let of_found = found.iter().map(|rule: &Rule<'_>| rule.place);
     let known: Vec<_> = of_found.chain(kept.iter().copied()).collect();
-    let problem = problem.filter(|_| rules::leads_beside(&used.route, route, canary, &known));
+    let problem = problem.filter(|_| rules::leads_beside(used, route, canary, &known));
     found.retain(|rule| !kept.contains(&rule.place));
     (found, problem.map(|why| of_route(&used.route, why)))
 }
@@ -253,41 +261,6 @@ fn withdrawals(
         Some(why) if writes.is_empty() => Err(why),
         _ => Ok(writes),
     }
-}
-
-/// The write that gives these rules their weights; `None` if they have them. All rules are in it, so that equal weights are equal writes.
-fn patch(
-    object: &ObjectRef,
-    route: &Value,
-    rules: &[Rule<'_>],
-    weights: &Weights,
-) -> Option<Write> {
-    if rules.iter().all(|rule| rule.has(weights.canary)) {
-        return None;
-    }
-    let form = Form::of(object);
-    let test = |path: String, value: &str| json!({"op": "test", "path": path, "value": value});
-    let mut operations = Vec::new();
-    for rule in rules {
-        if let Some(name) = rule.name {
-            operations.push(test(format!("{}/name", rule.place.path()), name));
-        }
-        let backends = [rule.stable, rule.canary];
-        for backend in backends {
-            let name = form.name_path(rule.place, backend.index);
-            operations.push(test(name, backend.service));
-        }
-        for (backend, weight) in backends.iter().zip(rule.split(weights.canary)) {
-            let path = form.weight_path(rule.place, backend.index);
-            // `add` replaces a field that exists.
-            operations.push(json!({"op": "add", "path": path, "value": weight}));
-        }
-    }
-    Some(Write {
-        object: object.clone(),
-        action: Action::Patch(conditional(route, operations)),
-        failure: format!("{} update error: ", full_object(object)),
-    })
 }
 
 fn first_refusal(

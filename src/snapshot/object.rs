@@ -11,8 +11,6 @@ const LIST: &[&str] = &["list"];
 const WATCH: &[&str] = &["get", "list", "watch"];
 /// The verbs for objects of the user that the operator changes and does not create.
 const CHANGE: &[&str] = &["get", "list", "watch", "update"];
-/// The verbs for routes of the user, in which the operator sets weights.
-const WEIGHTS: &[&str] = &["get", "list", "watch", "patch"];
 /// The verbs for routes that the operator creates and replaces, or in which it sets weights if they are the user's.
 const ROUTE: &[&str] = &["get", "list", "watch", "create", "update", "patch"];
 /// The verbs for workloads. They are patched because their status changes all the time.
@@ -65,9 +63,9 @@ kinds! {
     VirtualService,          "VirtualService",          "networking.istio.io",       "v1beta1",  "virtualservices",          ROUTE;
     DestinationRule,         "DestinationRule",         "networking.istio.io",       "v1beta1",  "destinationrules",         REPLACE;
     HttpRoute,               "HTTPRoute",               "gateway.networking.k8s.io", "v1",       "httproutes",               ROUTE;
-    GrpcRoute,               "GRPCRoute",               "gateway.networking.k8s.io", "v1",       "grpcroutes",               WEIGHTS;
-    TlsRoute,                "TLSRoute",                "gateway.networking.k8s.io", "v1",       "tlsroutes",                WEIGHTS;
-    TcpRoute,                "TCPRoute",                "gateway.networking.k8s.io", "v1",       "tcproutes",                WEIGHTS;
+    GrpcRoute,               "GRPCRoute",               "gateway.networking.k8s.io", "v1",       "grpcroutes",               ROUTE;
+    TlsRoute,                "TLSRoute",                "gateway.networking.k8s.io", "v1",       "tlsroutes",                ROUTE;
+    TcpRoute,                "TCPRoute",                "gateway.networking.k8s.io", "v1",       "tcproutes",                ROUTE;
     HttpRouteV1Beta1,        "HTTPRoute",               "gateway.networking.k8s.io", "v1beta1",  "httproutes",               REPLACE;
     Ingress,                 "Ingress",                 "networking.k8s.io",         "v1",       "ingresses",                REPLACE;
     HttpProxy,               "HTTPProxy",               "projectcontour.io",         "v1",       "httpproxies",              REPLACE;

@@ -9,7 +9,10 @@ use super::{
     Kind, ObjectRef, OtherNamespaces, Snapshot,
     references::{Blocked, allowed},
 };
-use crate::api::canary::{Canary, CanaryPhase};
+use crate::api::{
+    canary::{Canary, CanaryPhase},
+    route_refs::RouteRef,
+};
 
 /// A part of a spec in which the routes of some routers name other objects. Other routers ignore it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub enum Named {
     Parents,
     /// `service.mirror`.
     Mirrors,
+    /// The parents of copies in `service.routeRefs`.
+    Copies,
 }
 
 /// The kinds of routes that name other objects.
@@ -133,6 +138,14 @@ fn named_in(canary: &Canary, part: Named) -> Vec<(&'static str, Value, String)> 
     match part {
         Named::Hosts => texts(&service.hosts, "host", "hosts"),
         Named::Parents => references(&service.gateway_refs, "gateway", "gatewayRefs", ""),
+        Named::Copies => {
+            let refs = canary.route_refs().unwrap_or_default().into_iter();
+            let parents = |(i, route): (usize, RouteRef)| {
+                let of = format!("routeRefs[{i}].parentRefs");
+                references(&route.parent_refs, "gateway", &of, "")
+            };
+            refs.enumerate().flat_map(parents).collect()
+        }
         Named::Mirrors => references(&service.mirror, "service", "mirror", "/backendRef"),
         // A VirtualService to which another VirtualService delegates has no gateways.
         Named::Gateways => {

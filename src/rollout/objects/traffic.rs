@@ -325,19 +325,43 @@ impl Release<'_> {
         self.repaired(weights)
     }
 
-    /// The weights that routes of the user must have: those of the status. An operator that was interrupted may have taken traffic away
-    /// and not written the status; that is kept.
+    /// The weights that routes of the user must have: those of the status, or those that the operator may have written to all rules before it
+    /// was interrupted and could not write the status.
     fn kept_weights(&self, expected: Weights) -> Result<Weights, Blocked> {
         let now = self.weights()?;
         let snapshot = self.snapshot;
-        // A newer version loses the traffic of the older one; a promoted version, or a failed one, gives it back to the primary.
-        let is_taken_away = self.changed()
-            || (!is_under_analysis(snapshot.phase()) && snapshot.primary_has_ready_pods());
-        Ok(if expected.canary > now.canary && is_taken_away {
-            now
+        let is_left = if expected.canary > now.canary {
+            // A newer version loses the traffic of the older one; a promoted version, or a failed one, gives it back to the primary.
+            self.changed()
+                || (!is_under_analysis(snapshot.phase()) && snapshot.primary_has_ready_pods())
         } else {
-            expected
-        })
+            let is_paused = snapshot.status().has_condition(ConditionType::Paused);
+            // In one rule of several, another actor may have written them.
+            let have_all = || self.router.set_weights(snapshot, &now);
+            !is_paused
+                && now == self.next_weights(expected)
+                && have_all().is_ok_and(|writes| writes.is_empty())
+        };
+        Ok(if is_left { now } else { expected })
+    }
+
+    /// The weights after the next step, if it gives the canary more.
+    fn next_weights(&self, expected: Weights) -> Weights {
+        let status = self.snapshot.status();
+        match (status.phase, self.strategy()) {
+            (CanaryPhase::Progressing, Strategy::Canary) => {
+                let next = self.snapshot.canary.next_weight(status.canary_weight);
+                Weights::canary(u8::try_from(next.clamp(0, 100)).unwrap_or(0))
+            }
+            (CanaryPhase::Progressing, Strategy::BlueGreen)
+                if status.iterations >= self.iterations() =>
+            {
+                Weights::CANARY
+            }
+            // Before the primary gets the version, it may lose all its pods (`Recreate`).
+            (CanaryPhase::Promoting, Strategy::Canary) => Weights::CANARY,
+            _ => expected,
+        }
     }
 
     /// The writes that create those objects of the router which must exist before the primary's pods.

@@ -19,6 +19,7 @@ use crate::{
         reads,
         status::transitions::is_in_run,
     },
+    routers::own_routes,
     snapshot::{Action, Kind, ObjectRef, Snapshot, TargetKind, Write},
     workload::{
         metadata::{FLAGGER_ID, FLUX, owner_renewal},
@@ -150,8 +151,13 @@ fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
     let canary = &snapshot.canary;
     let spec = &canary.spec;
     let router = providers::router(snapshot);
-    if router.are_users() && router.objects(canary).contains(object) {
-        return User;
+    if router.are_users() {
+        if own_routes::copies(canary).contains(object) {
+            return Operator;
+        }
+        if router.objects(canary).contains(object) {
+            return User;
+        }
     }
     let is = |name: &str| object.name == name;
     let created_unless = |is_users: bool, created: Creator| {

@@ -96,7 +96,7 @@ impl Reported<'_> {
 }
 
 /// The fields that identify a parent, with the defaults of Gateway API.
-fn identity(parent: &Value, namespace: &str) -> [Value; 6] {
+pub fn identity(parent: &Value, namespace: &str) -> [Value; 6] {
     let field = |key: &str, default: Value| match parent.get(key) {
         None | Some(Value::Null) => default,
         Some(value) => value.clone(),

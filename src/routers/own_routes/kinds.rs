@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     routers::route::text,
@@ -159,6 +159,21 @@ impl Form {
         weight.map_or(self.absent_weight, of)
     }
 
+    /// The path of a backend, in the route.
+    pub fn backend_path(&self, rule: Place, backend: usize) -> String {
+        format!("{}/{}/{backend}", rule.path(), self.backends)
+    }
+
+    /// A copy of a backend that leads to the Service with this name, and has this weight.
+    pub fn leading_to(&self, backend: &Value, service: &str, weight: u64) -> Value {
+        let mut copy = backend.clone();
+        if let Some(name) = copy.pointer_mut(&format!("/{}", self.service)) {
+            *name = json!(service);
+        }
+        copy["weight"] = json!(weight);
+        copy
+    }
+
     /// The path of the name of a backend's Service, in the route.
     pub fn name_path(&self, rule: Place, backend: usize) -> String {
         self.path(rule, backend, self.service)
@@ -170,7 +185,7 @@ impl Form {
     }
 
     fn path(&self, rule: Place, backend: usize, field: &str) -> String {
-        format!("{}/{}/{backend}/{field}", rule.path(), self.backends)
+        format!("{}/{field}", self.backend_path(rule, backend))
     }
 }
 

@@ -7,10 +7,10 @@ use super::{
     kinds::{Form, Place},
     used::Used,
 };
-use crate::{api::canary::Canary, routers::route::text, snapshot::ObjectRef};
+use crate::{api::canary::Canary, routers::route::text};
 
-/// A rule that leads to both versions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A rule that leads to both versions, or one that gets the canary's backend when it is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule<'a> {
     /// The place in the route.
     pub place: Place,
@@ -18,8 +18,14 @@ pub struct Rule<'a> {
     pub name: Option<&'a str>,
     /// The backend of the promoted version: the Service that clients call, or the primary's. Both select the primary's pods.
     pub stable: Backend<'a>,
-    /// The backend of the version under analysis.
-    pub canary: Backend<'a>,
+    /// The backend of the version under analysis, if the rule has one now.
+    pub canary: Option<Backend<'a>>,
+    /// The name of the canary's Service, in the form of the rule.
+    pub canary_service: String,
+    /// Whether the rule has the canary's backend only while the version gets requests.
+    pub is_lent: bool,
+    /// The sum of both weights. The operator never changes it, so the shares of other backends stay.
+    sum: u64,
     /// Whether the rule keeps clients on the version that answered them.
     pub keeps_sessions: bool,
 }
@@ -61,7 +67,7 @@ pub enum Problem {
     )]
     Small { rule: String, sum: u64 },
     #[error(
-        "has sessionPersistence in {0}, which keeps clients on the canary whatever the weights are, also after a rollback: remove it"
+        "has sessionPersistence in {0}, which keeps clients on the canary whatever the weights are, also after a rollback: remove it, or set affinity: accept in routeRefs"
     )]
     Sessions(String),
     #[error(
@@ -74,25 +80,30 @@ pub enum Problem {
 const LEAST_SUM: u64 = 100;
 
 impl Rule<'_> {
-    /// The sum of both weights. The operator never changes it, so the shares of other backends stay.
-    fn sum(&self) -> u64 {
-        self.stable.weight + self.canary.weight
+    fn canary_weight(&self) -> u64 {
+        self.canary.map_or(0, |canary| canary.weight)
     }
 
     /// Both weights for this percentage of the canary.
     pub fn split(&self, percent: u8) -> [u64; 2] {
-        let canary = (self.sum() * u64::from(percent) + 50) / 100;
-        [self.sum() - canary, canary]
+        let canary = (self.sum * u64::from(percent) + 50) / 100;
+        [self.sum - canary, canary]
+    }
+
+    /// Whether the rule has the canary's backend at this percentage.
+    pub fn needs_canary(&self, percent: u8) -> bool {
+        percent > 0 || !self.is_lent
     }
 
     /// Whether the rule has the weights of this percentage.
     pub fn has(&self, percent: u8) -> bool {
-        [self.stable.weight, self.canary.weight] == self.split(percent)
+        let weights = [self.stable.weight, self.canary_weight()];
+        self.canary.is_some() == self.needs_canary(percent) && weights == self.split(percent)
     }
 
     /// The percentage whose weights the rule has. Otherwise the share of the canary, rounded up: 0 only if no request is led there.
     pub fn percent(&self) -> u8 {
-        let (canary, sum) = (self.canary.weight * 100, self.sum());
+        let (canary, sum) = (self.canary_weight() * 100, self.sum);
         let nearest = (canary + sum / 2).checked_div(sum).unwrap_or(0);
         let nearest = u8::try_from(nearest).unwrap_or(100);
         if self.has(nearest) {
@@ -105,13 +116,13 @@ impl Rule<'_> {
     /// Checks that every percentage can be set.
     pub fn check(&self) -> Result<(), Problem> {
         let shown = || shown(self.name, self.place);
-        let mut backends = [self.stable, self.canary].into_iter();
+        let mut backends = [Some(self.stable), self.canary].into_iter().flatten();
         if let Some(lost) = backends.find(|backend| !backend.is_found) {
             let (rule, host) = (shown(), lost.service.to_owned());
             return Err(Problem::HalfHost { rule, host });
         }
-        match self.sum() {
-            _ if self.keeps_sessions => Err(Problem::Sessions(shown())),
+        match self.sum {
+            _ if self.keeps_sessions && !self.is_lent => Err(Problem::Sessions(shown())),
             0 => Err(Problem::Zero(shown())),
             sum @ ..LEAST_SUM => Err(Problem::Small { rule: shown(), sum }),
             _ => Ok(()),
@@ -125,33 +136,27 @@ pub fn chosen<'a>(
     canary: &Canary,
     used: &Used,
 ) -> Vec<Result<Rule<'a>, Problem>> {
-    let versions = Versions::of(&used.route, canary);
-    let all = || versions.form.rules(route);
-    if used.rules.is_empty() {
-        let both = all().filter(|(_, rule)| versions.has_both(rule));
-        let mut found: Vec<_> = both.map(|(i, rule)| versions.read(i, rule)).collect();
-        if found.is_empty() {
-            found.push(Err(Problem::NoRule {
-                stable: canary.apex_name().to_owned(),
-                canary: canary.canary_name(),
-            }));
-        }
-        return found;
-    }
-    let named = |name: &String| {
-        let mut same = all().filter(|(_, rule)| text(rule, "name") == Some(name));
-        match (same.next(), same.next()) {
-            (None, _) => Err(Problem::Missing(name.clone())),
-            (Some(_), Some(_)) => Err(Problem::Doubled(name.clone())),
-            (Some((i, rule)), None) => versions.read(i, rule),
-        }
+    Versions::of(used, canary).chosen(route, &used.rules)
+}
+
+/// The same of a route of which the operator makes a copy. A rule may lead to the promoted version only: the copy gets the canary's backend.
+pub fn of_template<'a>(
+    route: &'a Value,
+    canary: &Canary,
+    used: &Used,
+) -> Vec<Result<Rule<'a>, Problem>> {
+    let versions = Versions {
+        may_lack_canary: true,
+        ..Versions::of(used, canary)
     };
-    used.rules.iter().map(named).collect()
+    let chosen = versions.chosen(route, &used.rules).into_iter();
+    let enlarged = chosen.map(|rule| rule.map(|rule| versions.enlarged(route, rule)));
+    enlarged.collect()
 }
 
 /// The places of the rules that lead to both versions, and have one of these names if there are names.
 pub fn places(route: &Value, canary: &Canary, used: &Used) -> Vec<Place> {
-    let (versions, names) = (Versions::of(&used.route, canary), &used.rules);
+    let (versions, names) = (Versions::of(used, canary), &used.rules);
     let is_named = |rule: &Value| names.iter().any(|one| text(rule, "name") == Some(one));
     let is_chosen = |rule: &Value| versions.has_both(rule) && (names.is_empty() || is_named(rule));
     let rules = versions.form.rules(route);
@@ -162,8 +167,8 @@ pub fn places(route: &Value, canary: &Canary, used: &Used) -> Vec<Place> {
 
 /// Whether a rule beside these places leads to both versions, and gives the canary a weight: somebody has renamed a rule, or doubled a
 /// backend.
-pub fn leads_beside(object: &ObjectRef, route: &Value, canary: &Canary, known: &[Place]) -> bool {
-    let versions = Versions::of(object, canary);
+pub fn leads_beside(used: &Used, route: &Value, canary: &Canary, known: &[Place]) -> bool {
+    let versions = Versions::of(used, canary);
     let mut all = versions.form.rules(route);
     all.any(|(i, rule)| {
         let is_known = known.contains(&i);
@@ -180,17 +185,60 @@ struct Versions {
     of_route: String,
     stable: [String; 2],
     canary: String,
+    /// Whether the rules have the canary's backend only while the version gets requests.
+    are_lent: bool,
+    /// Whether a rule may have no backend of the canary.
+    may_lack_canary: bool,
 }
 
 impl Versions {
-    fn of(route: &ObjectRef, canary: &Canary) -> Self {
+    fn of(used: &Used, canary: &Canary) -> Self {
         Self {
-            form: Form::of(route),
+            form: Form::of(&used.route),
             namespace: canary.metadata.namespace.clone().unwrap_or_default(),
-            of_route: route.namespace.clone(),
+            of_route: used.route.namespace.clone(),
             stable: [canary.apex_name().to_owned(), canary.primary_name()],
             canary: canary.canary_name(),
+            are_lent: used.accepts_affinity,
+            may_lack_canary: used.accepts_affinity,
         }
+    }
+
+    fn chosen<'a>(&self, route: &'a Value, names: &[String]) -> Vec<Result<Rule<'a>, Problem>> {
+        let all = || self.form.rules(route);
+        if names.is_empty() {
+            let both = all().filter(|(_, rule)| self.has_both(rule));
+            let mut found: Vec<_> = both.map(|(i, rule)| self.read(i, rule)).collect();
+            if found.is_empty() {
+                found.push(Err(Problem::NoRule {
+                    stable: self.stable[0].clone(),
+                    canary: self.canary.clone(),
+                }));
+            }
+            return found;
+        }
+        let named = |name: &String| {
+            let mut same = all().filter(|(_, rule)| text(rule, "name") == Some(name));
+            match (same.next(), same.next()) {
+                (None, _) => Err(Problem::Missing(name.clone())),
+                (Some(_), Some(_)) => Err(Problem::Doubled(name.clone())),
+                (Some((i, rule)), None) => self.read(i, rule),
+            }
+        };
+        names.iter().map(named).collect()
+    }
+
+    /// A rule whose weights are enough for each percentage, if it leads to no other Service: then only the shares of both matter.
+    fn enlarged<'a>(&self, route: &Value, rule: Rule<'a>) -> Rule<'a> {
+        let backends = route.pointer(&rule.place.path());
+        let backends = backends.map_or(0, |rule| self.form.backends(rule).count());
+        let is_alone = backends == 1 + usize::from(rule.canary.is_some());
+        let sum = if is_alone {
+            rule.sum.max(LEAST_SUM)
+        } else {
+            rule.sum
+        };
+        Rule { sum, ..rule }
     }
 
     /// The backends of a rule that are this Service.
@@ -212,7 +260,7 @@ impl Versions {
 
     fn has_both(&self, rule: &Value) -> bool {
         let has = |service: &String| !self.backends(rule, service).is_empty();
-        self.stable.iter().any(has) && has(&self.canary)
+        self.stable.iter().any(has) && (self.may_lack_canary || has(&self.canary))
     }
 
     fn read<'a>(&self, place: Place, rule: &'a Value) -> Result<Rule<'a>, Problem> {
@@ -230,7 +278,7 @@ impl Versions {
             rule: shown(),
             service: service.clone(),
         };
-        let stable = match (one(&self.stable[0])?, one(&self.stable[1])?) {
+        let (stable, of_stable) = match (one(&self.stable[0])?, one(&self.stable[1])?) {
             (Some(_), Some(_)) => {
                 return Err(Problem::TwoStable {
                     rule: shown(),
@@ -238,13 +286,22 @@ impl Versions {
                 });
             }
             (None, None) => return Err(missing(&self.stable[0])),
-            (Some(stable), None) | (None, Some(stable)) => stable,
+            (Some(apex), None) => (apex, &self.stable[0]),
+            (None, Some(primary)) => (primary, &self.stable[1]),
         };
+        let canary = one(&self.canary)?;
+        if canary.is_none() && !self.may_lack_canary {
+            return Err(missing(&self.canary));
+        }
         Ok(Rule {
             place,
             name,
             stable,
-            canary: one(&self.canary)?.ok_or_else(|| missing(&self.canary))?,
+            canary,
+            // The name begins with that of the Service.
+            canary_service: stable.service.replacen(of_stable, &self.canary, 1),
+            is_lent: self.are_lent,
+            sum: stable.weight + canary.map_or(0, |canary| canary.weight),
             keeps_sessions: rule
                 .get("sessionPersistence")
                 .is_some_and(|it| !it.is_null()),

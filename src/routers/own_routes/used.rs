@@ -8,11 +8,17 @@ use super::kinds;
 use crate::{
     api::{
         canary::{Canary, CanaryStatus},
-        route_refs::{InvalidRouteRefs, RouteRef, is_name},
+        route_refs::{InvalidRouteRefs, Mode, RouteRef, is_name},
         status::ConditionType,
     },
     snapshot::{ObjectRef, references},
 };
+
+/// The end of the name of a copy.
+const SUFFIX: &str = "-flagger";
+/// The marks of a record.
+const AFFINITY: &str = "affinity";
+const TEMPLATE: &str = "template";
 
 /// A route of the user, and the names of the rules in which the operator sets weights; without names, all rules that lead to both versions.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,15 +27,35 @@ pub struct Used {
     pub route: ObjectRef,
     /// The names of its rules.
     pub rules: Vec<String>,
+    /// Whether the rules have the canary's backend only while the version gets requests (`affinity: accept`).
+    pub accepts_affinity: bool,
+    /// The route of the user of which `route` is the operator's copy (mode `Template`).
+    pub template: Option<ObjectRef>,
 }
 
 impl Used {
     fn of(route: &RouteRef, own_namespace: &str) -> Option<Self> {
         let namespace = references::namespace(route.namespace.as_deref(), own_namespace);
+        let kind = kinds::named(&route.kind)?;
+        let named = kind.reference(namespace, &route.name);
+        let (with_weights, template) = match route.mode.unwrap_or_default() {
+            Mode::Patch => (named, None),
+            Mode::Template => {
+                let copy = format!("{}{SUFFIX}", route.name);
+                (kind.reference(namespace, &copy), Some(named))
+            }
+        };
         Some(Self {
-            route: kinds::named(&route.kind)?.reference(namespace, &route.name),
+            route: with_weights,
             rules: route.rules.clone().unwrap_or_default(),
+            accepts_affinity: route.affinity.is_some(),
+            template,
         })
+    }
+
+    /// The routes that the operator reads: the one with the weights, and the one of which it is a copy.
+    pub fn routes(&self) -> impl Iterator<Item = &ObjectRef> {
+        std::iter::once(&self.route).chain(&self.template)
     }
 }
 
@@ -41,6 +67,11 @@ pub fn named(canary: &Canary) -> Result<Vec<Used>, InvalidRouteRefs> {
     let own = canary.metadata.namespace.as_deref().unwrap_or_default();
     let refs = canary.route_refs()?;
     let mut named: Vec<_> = refs.iter().filter_map(|it| Used::of(it, own)).collect();
+    let mut templates = named.iter().filter_map(|used| used.template.as_ref());
+    if let Some(elsewhere) = templates.find(|it| it.namespace != own) {
+        let (kind, name) = (elsewhere.kind.name(), &elsewhere.name);
+        return Err(InvalidRouteRefs::template_elsewhere(kind, name));
+    }
     named.sort();
     match named.windows(2).find(|pair| pair[0].route == pair[1].route) {
         Some([twice, ..]) => Err(InvalidRouteRefs::twice(
@@ -76,7 +107,14 @@ impl fmt::Display for Used {
         } = &self.route;
         write!(f, "{}/{namespace}/{name}", kind.name())?;
         let mark = if self.rules.is_empty() { "" } else { ":" };
-        write!(f, "{mark}{}", self.rules.join(","))
+        write!(f, "{mark}{}", self.rules.join(","))?;
+        if self.accepts_affinity {
+            write!(f, ";{AFFINITY}")?;
+        }
+        if self.template.is_some() {
+            write!(f, ";{TEMPLATE}")?;
+        }
+        Ok(())
     }
 }
 
@@ -84,6 +122,8 @@ impl FromStr for Used {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
+        let (text, marks) = text.split_once(';').unwrap_or((text, ""));
+        let has = |mark: &str| marks.split(';').any(|it| it == mark);
         let (route, rules) = text.split_once(':').unwrap_or((text, ""));
         let mut parts = route.split('/');
         let mut next = || parts.next().ok_or(());
@@ -93,11 +133,13 @@ impl FromStr for Used {
         if !names.all(is_name) {
             return Err(());
         }
+        let kind = kinds::named(kind_name).ok_or(())?;
+        let source = name.strip_suffix(SUFFIX).filter(|_| has(TEMPLATE));
         Ok(Self {
-            route: kinds::named(kind_name)
-                .ok_or(())?
-                .reference(namespace, name),
+            route: kind.reference(namespace, name),
             rules: rules.into_iter().map(str::to_owned).collect(),
+            accepts_affinity: has(AFFINITY),
+            template: source.map(|source| kind.reference(namespace, source)),
         })
     }
 }

@@ -238,26 +238,21 @@ fn shown(object: &ObjectRef) -> String {
 /// Applies one operation of a JSON patch. Returns a description of its change; a `test` changes nothing.
 fn patch_one(target: &mut Value, operation: &Value, name: &str) -> Option<String> {
     let path = operation["path"].as_str().unwrap();
-    let (parent, key) = path.rsplit_once('/').unwrap();
+    let (_, key) = path.rsplit_once('/').unwrap();
     let value = &operation["value"];
+    let patch: json_patch::Patch = serde_json::from_value(json!([operation])).unwrap();
+    let patched = json_patch::patch(target, &patch);
+    patched.unwrap_or_else(|error| panic!("{name} {path}: {error}"));
+    let in_list = key.parse::<usize>().is_ok();
     match operation["op"].as_str().unwrap() {
-        "test" => {
-            let found = target.pointer(path).unwrap_or(&Value::Null);
-            assert_eq!(found, value, "{name} {path}");
-            None
-        }
-        "add" => {
-            target.pointer_mut(parent).unwrap()[key] = value.clone();
-            Some(match key {
-                "weight" | "replicas" | "nodeSelector" => format!("{key} {value}"),
-                _ => key.to_owned(),
-            })
-        }
-        _ => {
-            let parent = target.pointer_mut(parent).unwrap();
-            parent.as_object_mut().unwrap().remove(key);
-            Some(format!("no {key}"))
-        }
+        "test" => None,
+        "add" => Some(match key {
+            "weight" | "replicas" | "nodeSelector" => format!("{key} {value}"),
+            _ if in_list => format!("new {value}"),
+            _ => key.to_owned(),
+        }),
+        _ if in_list => Some(format!("no {path}")),
+        _ => Some(format!("no {key}")),
     }
 }
 

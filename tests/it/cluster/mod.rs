@@ -107,6 +107,7 @@ async fn the_operator_on_a_real_control_plane() {
         routes::gateway_api_routes_matching_requests_to_the_canary,
         routes::without_a_mesh_the_version_is_analysed_behind_its_own_service,
         own_routes::routes_of_a_user_get_two_weights_and_nothing_else,
+        own_routes::copies_of_a_users_routes_get_the_weights_and_the_routes_stay_as_they_are,
         scalers::a_scaled_object_is_paused_with_its_target_and_keeps_all_its_fields,
         scalers::a_missing_scaler_is_reported_and_waited_for,
         routes::istio_keeps_clients_on_the_version_that_answered_them,

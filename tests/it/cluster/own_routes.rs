@@ -161,6 +161,102 @@ pub async fn routes_of_a_user_get_two_weights_and_nothing_else(s: Scenario<'_>) 
     are_the_same(&s, &before).await
 }
 
+/// The copy that the operator made of the route `web`.
+async fn copy_has(s: &Scenario<'_>, kind: Kind, expected: &[(&str, i64)]) -> Outcome {
+    until(
+        Duration::from_secs(15),
+        "the weights of the copy",
+        async || {
+            let mut copy = s.get(kind, "web-flagger").await?;
+            let backends = backends(&mut copy, "rules", "backendRefs");
+            let backends = backends.iter();
+            let found: Vec<_> = backends
+                .map(|it| (it["name"].as_str().unwrap(), it["weight"].as_i64().unwrap()))
+                .collect();
+            if found == expected {
+                Ok(())
+            } else {
+                Err(format!("{}: {found:?}", kind.name()))
+            }
+        },
+    )
+    .await
+    .map_err(text)
+}
+
+/// No tool that applies the user's routes can change a weight: the copies have them.
+pub async fn copies_of_a_users_routes_get_the_weights_and_the_routes_stay_as_they_are(
+    s: Scenario<'_>,
+) -> Outcome {
+    s.podinfo().await?;
+    let of_gateway_api = || KINDS.into_iter().filter(|it| it.2 == "backendRefs");
+    let (mut before, mut refs) = (Vec::new(), Vec::new());
+    for (kind, ..) in of_gateway_api() {
+        let mut template = route(kind);
+        let spec = template["spec"].as_object_mut().unwrap();
+        spec.remove("parentRefs");
+        // The template leads to the promoted version only.
+        backends(&mut template, "rules", "backendRefs").pop();
+        s.apply(&template).await?;
+        before.push(s.get(kind, "web").await?);
+        refs.push(json!({"kind": kind.name(), "name": "web", "rules": ["api"], "mode": "Template", "parentRefs": [{"name": "public"}]}));
+    }
+    let mut canary = s.canary_named("podinfo", json!({"stepWeight": 25, "maxWeight": 50}));
+    canary["spec"]["service"] = json!({"port": 9898, "targetPort": 9898, "routeRefs": refs});
+    s.apply(&canary).await?;
+    s.phase("Initialized").await?;
+    let weights = |stable: i64, canary: i64| {
+        [
+            ("legacy", 50),
+            ("podinfo", stable),
+            ("podinfo-canary", canary),
+        ]
+    };
+    for (kind, ..) in of_gateway_api() {
+        copy_has(&s, kind, &weights(200, 0)).await?;
+        let copy = s.get(kind, "web-flagger").await?;
+        let parent = &copy["spec"]["parentRefs"][0];
+        ensure(parent["name"] == "public", &copy)?;
+        ensure(
+            copy["metadata"]["ownerReferences"][0]["kind"] == "Canary",
+            &copy,
+        )?;
+    }
+    s.image("3.1.1").await?;
+    s.line("Progressing 25").await?;
+    for (kind, ..) in of_gateway_api() {
+        copy_has(&s, kind, &weights(150, 50)).await?;
+    }
+    s.phase("Succeeded").await?;
+    for ((kind, ..), before) in of_gateway_api().zip(&before) {
+        copy_has(&s, kind, &weights(200, 0)).await?;
+        let now = s.get(kind, "web").await?;
+        ensure(now == *before, format!("{now} is not {before}"))?;
+    }
+    // An idle operator writes nothing.
+    let copy = s.get(Kind::HttpRoute, "web-flagger").await?;
+    s.patch(
+        "httproute",
+        "web",
+        &json!({"spec": {"hostnames": ["b.example.com"]}}),
+    )
+    .await?;
+    until(
+        Duration::from_secs(15),
+        "the change of the template",
+        async || {
+            let now = s.get(Kind::HttpRoute, "web-flagger").await?;
+            if now["spec"]["hostnames"] != json!(["b.example.com"]) {
+                return Err(now["spec"].to_string());
+            }
+            let generation = |route: &Value| route["metadata"]["generation"].as_i64().unwrap();
+            ensure(generation(&now) == generation(&copy) + 1, &now)
+        },
+    )
+    .await
+    .map_err(text)
+}
+
 /// The operator was installed again without a router, and may not read the route any more. The finalizer must not keep the Canary for ever.
 pub async fn a_canary_goes_although_the_operator_may_not_read_its_route_any_more(
     rig: &Rig,

@@ -1,0 +1,45 @@
+//! The routes that exist, or the reason why one of them cannot be used.
+
+use serde_json::Value;
+
+use super::rules;
+use crate::{
+    routers::{
+        RouteError,
+        route::{full_object, not_found},
+    },
+    snapshot::{ObjectRef, Snapshot, references},
+};
+
+/// Checks that a route is in a namespace that the Canary may name.
+///
+/// # Errors
+/// The route is in another namespace, and such references are blocked.
+pub fn check_namespace(snapshot: &Snapshot, route: &ObjectRef) -> Result<(), references::Blocked> {
+    references::own_route(route, snapshot.namespace(), snapshot.other_namespaces())
+}
+
+/// The route that exists.
+///
+/// # Errors
+/// It does not exist, or the operator may not read it.
+pub fn live<'a>(snapshot: &'a Snapshot, route: &ObjectRef) -> Result<&'a Value, RouteError> {
+    check_namespace(snapshot, route)?;
+    if let Some(why) = forbidden(snapshot, route) {
+        return Err(why);
+    }
+    let live = snapshot.objects.get(route);
+    live.ok_or_else(|| not_found(full_object(route), "get error:", route.kind, &route.name))
+}
+
+/// The error about a route that the operator is not allowed to read; `None` if it is.
+pub fn forbidden(snapshot: &Snapshot, route: &ObjectRef) -> Option<RouteError> {
+    let why = snapshot.forbidden.get(route)?;
+    let text = format!("{} get error: {why}", full_object(route));
+    Some(RouteError::NoWeights(text))
+}
+
+/// The error about a route whose rules cannot be used.
+pub fn of_route(route: &ObjectRef, problem: rules::Problem) -> RouteError {
+    RouteError::NoWeights(format!("{} {problem}", full_object(route)))
+}

@@ -1,0 +1,163 @@
+//! Copies of routes of the user (mode `Template`). The user's route has no parents, so it leads no request, and no tool that applies it can
+//! change a weight. The operator makes a copy of its spec with parents and weights, and follows its changes. Labels and annotations are not
+//! copied: a GitOps tool would take the copy for an object of its own and delete it.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    acceptance,
+    objects::{live, of_route},
+    patch::operations,
+    rules::{self, Rule},
+    used::Used,
+};
+use crate::{
+    api::{canary::Canary, route_refs::RouteRef},
+    routers::{
+        RouteError,
+        route::{full_object, items, new_object},
+    },
+    snapshot::{Action, ObjectRef, Snapshot, Weights, Write},
+    workload::{metadata::is_owned, patch::conditional},
+};
+
+/// The fields of a route's spec with its parents.
+const PARENTS: [&str; 2] = ["parentRefs", "useDefaultGateways"];
+
+/// The write that creates or updates a copy; `None` if the copy is as it must be.
+///
+/// # Errors
+/// The user's route cannot be read, or a rule of it cannot be used.
+pub fn copied(
+    snapshot: &Snapshot,
+    used: &Used,
+    template: &ObjectRef,
+    weights: &Weights,
+) -> Result<Option<Write>, RouteError> {
+    let source = live(snapshot, template)?;
+    let spec = spec(&snapshot.canary, used, source, weights);
+    let mut spec = spec.map_err(|problem| of_route(template, problem))?;
+    let parents = parents(&snapshot.canary, template);
+    spec.insert("parentRefs".to_owned(), parents.into());
+    let spec = Value::Object(spec);
+    let (action, failure) = match snapshot.objects.get(&used.route) {
+        None => {
+            let (kind, name) = (used.route.kind, &used.route.name);
+            let object = new_object(snapshot, kind, name, [Map::new(), Map::new()], spec);
+            (Action::Create(object), "create error: ")
+        }
+        Some(copy) if !is_owned(copy, &snapshot.canary) => {
+            return Err(RouteError::NoWeights(format!(
+                "{} is not the operator's copy of {}: remove it, or give one of both another name",
+                full_object(&used.route),
+                full_object(template)
+            )));
+        }
+        Some(copy) if is_same(&copy["spec"], &spec) => return Ok(None),
+        Some(copy) => {
+            let mut wanted = copy.clone();
+            wanted["spec"] = spec;
+            (Action::Replace(wanted), "update error: ")
+        }
+    };
+    Ok(Some(Write {
+        object: used.route.clone(),
+        action,
+        failure: format!("{} {failure}", full_object(&used.route)),
+    }))
+}
+
+/// The spec of the copy without parents.
+fn spec(
+    canary: &Canary,
+    used: &Used,
+    source: &Value,
+    weights: &Weights,
+) -> Result<Map<String, Value>, rules::Problem> {
+    let chosen = rules::of_template(source, canary, used).into_iter();
+    let chosen: Vec<Rule<'_>> = chosen.collect::<Result<_, _>>()?;
+    chosen.iter().try_for_each(Rule::check)?;
+    let mut copy = json!({"spec": source["spec"]});
+    let operations = operations(&used.route, source, &chosen, weights.canary);
+    // The operations were made from this spec, so they can be carried out.
+    if let Ok(patch) = serde_json::from_value::<json_patch::Patch>(operations.into()) {
+        let _ = json_patch::patch(&mut copy, &patch);
+    }
+    let spec = copy["spec"].take();
+    let mut spec = spec.as_object().cloned().unwrap_or_default();
+    spec.retain(|field, _| !PARENTS.contains(&field.as_str()));
+    Ok(spec)
+}
+
+/// The parents that the Canary names for the copy of a route.
+fn parents(canary: &Canary, template: &ObjectRef) -> Vec<Value> {
+    let is_it = |it: &&RouteRef| it.kind == template.kind.name() && it.name == template.name;
+    let refs = canary.route_refs().unwrap_or_default();
+    let refs = refs.iter().find(is_it);
+    refs.and_then(|it| it.parent_refs.clone())
+        .unwrap_or_default()
+}
+
+/// Whether a copy has this spec. The API server adds defaults to the parents, and the rest comes from an object that has them.
+fn is_same(live: &Value, wanted: &Value) -> bool {
+    let without_parents = |spec: &Value| {
+        let mut spec = spec.as_object().cloned().unwrap_or_default();
+        spec.remove("parentRefs");
+        spec
+    };
+    let parents = |spec: &Value| -> Vec<_> {
+        let parents = items(spec, "/parentRefs");
+        parents.map(|it| acceptance::identity(it, "")).collect()
+    };
+    without_parents(live) == without_parents(wanted) && parents(live) == parents(wanted)
+}
+
+/// The write that takes the parents from a copy that the Canary does not name any more, so that it leads no request. The user's route must
+/// lead the requests before. `None` if the copy has no parents.
+///
+/// # Errors
+/// The user's route has no parents, or they have not accepted it.
+pub fn retired(
+    snapshot: &Snapshot,
+    copy: &ObjectRef,
+    template: &ObjectRef,
+) -> Result<Option<Write>, RouteError> {
+    let Some(live) = snapshot.objects.get(copy).filter(|copy| has_parents(copy)) else {
+        return Ok(None);
+    };
+    // A user who has deleted the route wants no requests from it.
+    if let Some(source) = snapshot.objects.get(template) {
+        leads(live, template, source)?;
+    }
+    let remove = json!({"op": "remove", "path": "/spec/parentRefs"});
+    Ok(Some(Write {
+        object: copy.clone(),
+        action: Action::Patch(conditional(live, vec![remove])),
+        failure: format!("{} update error: ", full_object(copy)),
+    }))
+}
+
+/// Checks that a route of the user leads the requests of its copy.
+fn leads(copy: &Value, template: &ObjectRef, source: &Value) -> Result<(), RouteError> {
+    let name = full_object(template);
+    if !has_parents(source) {
+        return Err(RouteError::NoWeights(format!(
+            "{name} has no parents, so its copy still leads the requests: give it parentRefs"
+        )));
+    }
+    let refusal = acceptance::refusal(template, source, |it| !it.is_good || !it.is_current);
+    if let Some(why) = refusal {
+        return Err(why);
+    }
+    let is_reported = |route: &Value| items(route, "/status/parents").next().is_some();
+    if is_reported(copy) && !is_reported(source) {
+        return Err(RouteError::NotAccepted(format!(
+            "{name} is not accepted by its parents yet"
+        )));
+    }
+    Ok(())
+}
+
+fn has_parents(route: &Value) -> bool {
+    items(route, "/spec/parentRefs").next().is_some()
+}

@@ -1,0 +1,209 @@
+//! Copies of routes of the user (`mode: Template`), and rules that keep clients on a version (`affinity: accept`).
+
+use super::*;
+
+/// A user's route without parents, whose rule leads to the promoted version only.
+fn source() -> Value {
+    let mut source = route(Kind::HttpRoute);
+    source["spec"].as_object_mut().unwrap().remove("parentRefs");
+    let backend = json!({"name": "podinfo", "port": 9898, "weight": 1});
+    source["spec"]["rules"][0]["backendRefs"] = json!([backend]);
+    source
+}
+
+/// A Canary that names this route, initialized, with a new version of the target.
+fn release_with(entry: Value, route: Value, spec: Value) -> Simulation {
+    let mut all =
+        json!({"provider": "kubernetes", "service": {"port": 9898, "routeRefs": [entry]}});
+    for (field, value) in spec.as_object().unwrap() {
+        all[field] = value.clone();
+    }
+    let mut sim = Simulation::new(all);
+    let name = name(&sim, Kind::HttpRoute);
+    sim.store(name, route);
+    sim.run_until(CanaryPhase::Initialized);
+    sim.image("podinfo:2");
+    sim
+}
+
+fn template(spec: Value) -> Simulation {
+    let entry = json!({"kind": "HTTPRoute", "name": "web", "mode": "Template", "parentRefs": [{"name": "public"}]});
+    release_with(entry, source(), spec)
+}
+
+fn copy(sim: &Simulation) -> &Value {
+    &sim.snapshot.objects[&sim.snapshot.reference(Kind::HttpRoute, "web-flagger")]
+}
+
+fn weights_of_copy(sim: &Simulation) -> Vec<u64> {
+    let weight = |place: &&str| copy(sim).pointer(place).unwrap().as_u64().unwrap();
+    WEIGHTS.iter().map(weight).collect()
+}
+
+fn steps() -> Value {
+    json!({"analysis": {"stepWeight": 20, "maxWeight": 40}})
+}
+
+#[test]
+fn a_release_with_a_template_writes_the_copy_and_never_the_route_of_the_user() {
+    for (metric, end) in [("100", CanaryPhase::Succeeded), ("42", CanaryPhase::Failed)] {
+        let mut sim = template(steps());
+        sim.metric = metric.to_owned();
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..400 {
+            sim.reconcile();
+            let name = name(&sim, Kind::HttpRoute);
+            assert_eq!(content(&sim.snapshot.objects[&name]), source());
+            let mut live = copy(&sim)["spec"].clone();
+            seen.insert(weights_of_copy(&sim));
+            live["rules"][0]["backendRefs"].take();
+            let mut expected = source()["spec"].clone();
+            expected["parentRefs"] = json!([{"name": "public"}]);
+            expected["rules"][0]["backendRefs"].take();
+            assert_eq!(live, expected);
+            let metadata = &copy(&sim)["metadata"];
+            assert_eq!(metadata["ownerReferences"][0]["kind"], "Canary");
+            assert_eq!(metadata["labels"], Value::Null);
+        }
+        assert_eq!(sim.snapshot.phase(), end);
+        assert_eq!(weights_of_copy(&sim), [100, 0]);
+        let expected: &[[u64; 2]] = match end {
+            CanaryPhase::Succeeded => &[[60, 40], [80, 20], [100, 0]],
+            _ => &[[80, 20], [100, 0]],
+        };
+        assert!(seen.iter().eq(expected), "{seen:?}");
+        if end == CanaryPhase::Succeeded {
+            transcript("own-routes-template", &sim);
+        }
+    }
+}
+
+#[test]
+fn a_change_of_the_template_reaches_the_copy_in_the_middle_of_a_release() {
+    let mut sim = template(steps());
+    run_until_weight(&mut sim, 20);
+    edit(&mut sim, Kind::HttpRoute, |route| {
+        route["spec"]["rules"][0]["timeouts"]["request"] = json!("9s");
+    });
+    sim.run(2);
+    assert_eq!(copy(&sim)["spec"]["rules"][0]["timeouts"]["request"], "9s");
+    assert_eq!(weights_of_copy(&sim), [80, 20]);
+    sim.run_until(CanaryPhase::Succeeded);
+}
+
+#[test]
+fn a_template_that_cannot_be_used_any_more_leaves_the_copy_as_it_is_and_then_ends_the_run() {
+    let mut spec = steps();
+    spec["progressDeadlineSeconds"] = json!(60);
+    let mut sim = template(spec);
+    run_until_weight(&mut sim, 20);
+    edit(&mut sim, Kind::HttpRoute, |route| {
+        route["spec"]["rules"] = json!([])
+    });
+    sim.run(30);
+    assert_eq!(weights_of_copy(&sim), [80, 20]);
+    assert!(sim.count_notified("HTTPRoute web.test has no rule that leads to both") > 0);
+    sim.run(100);
+    assert_eq!(sim.snapshot.phase(), CanaryPhase::Failed);
+    assert_eq!(weights_of_copy(&sim), [100, 0]);
+}
+
+/// Without its parents the copy would lead no request any more, and the user's route would not lead them yet.
+#[test]
+fn a_copy_leads_the_requests_until_the_route_of_the_user_has_parents_again() {
+    let mut sim = template(steps());
+    sim.run_until(CanaryPhase::Succeeded);
+    sim.snapshot.canary.spec.service.route_refs = None;
+    sim.run(30);
+    let has_parents = |sim: &Simulation| copy(sim)["spec"].get("parentRefs").is_some();
+    assert!(has_parents(&sim), "{}", sim.transcript());
+    let why = "HTTPRoute web.test has no parents, so its copy still leads the requests";
+    assert!(sim.count_notified(why) > 0, "{}", sim.transcript());
+    edit(&mut sim, Kind::HttpRoute, |route| {
+        route["spec"]["parentRefs"] = json!([{"name": "public"}]);
+    });
+    sim.run(30);
+    assert!(!has_parents(&sim), "{}", sim.transcript());
+    assert!(
+        !sim.snapshot
+            .status()
+            .has_condition(ConditionType::RouteRefs)
+    );
+}
+
+#[test]
+fn a_deletion_with_revert_waits_for_the_parents_of_the_route_and_one_without_does_not() {
+    for reverts in [false, true] {
+        let mut spec = steps();
+        spec["revertOnDeletion"] = json!(reverts);
+        let mut sim = template(spec);
+        run_until_weight(&mut sim, 20);
+        sim.delete();
+        sim.run(60);
+        assert_eq!(weights_of_copy(&sim), [100, 0], "{}", sim.transcript());
+        assert_eq!(sim.is_gone(), !reverts, "{}", sim.transcript());
+        edit(&mut sim, Kind::HttpRoute, |route| {
+            route["spec"]["parentRefs"] = json!([{"name": "public"}]);
+        });
+        sim.run(60);
+        assert!(sim.is_gone(), "{}", sim.transcript());
+    }
+}
+
+#[test]
+fn an_object_of_others_with_the_name_of_the_copy_is_never_overwritten() {
+    let entry = json!({"kind": "HTTPRoute", "name": "web", "mode": "Template", "parentRefs": [{"name": "public"}]});
+    let mut sim = Simulation::new(
+        json!({"provider": "kubernetes", "service": {"port": 9898, "routeRefs": [entry]}, "analysis": {"stepWeight": 20}}),
+    );
+    let mut other = route(Kind::HttpRoute);
+    other["metadata"]["name"] = json!("web-flagger");
+    let of_other = sim.snapshot.reference(Kind::HttpRoute, "web-flagger");
+    let of_user = name(&sim, Kind::HttpRoute);
+    sim.store(of_user, source());
+    sim.store(of_other.clone(), other.clone());
+    sim.run(60);
+    assert_eq!(content(&sim.snapshot.objects[&of_other]), other);
+    assert!(
+        sim.snapshot
+            .status()
+            .has_condition(ConditionType::ForeignObject),
+        "{}",
+        sim.transcript()
+    );
+}
+
+/// A gateway keeps clients on a backend that has the weight 0, and the canary's pods are gone then.
+#[test]
+fn a_rule_that_keeps_sessions_has_the_canarys_backend_only_while_the_version_gets_requests() {
+    let mut before = route(Kind::HttpRoute);
+    let rule = &mut before["spec"]["rules"][0];
+    rule["sessionPersistence"] = json!({"sessionName": "s"});
+    rule["backendRefs"].as_array_mut().unwrap().pop();
+    rule["backendRefs"][0]["filters"] = json!([{"type": "RequestHeaderModifier"}]);
+    for (metric, end) in [("100", CanaryPhase::Succeeded), ("42", CanaryPhase::Failed)] {
+        for crash in [None, Some(1), Some(2), Some(3), Some(4)] {
+            let entry =
+                json!({"kind": "HTTPRoute", "name": "web", "rules": ["api"], "affinity": "accept"});
+            let mut sim = release_with(entry, before.clone(), steps());
+            sim.metric = metric.to_owned();
+            sim.crash_after = crash.map(|crash| sim.writes + crash);
+            let mut seen = false;
+            for _ in 0..400 {
+                sim.reconcile();
+                let route = &sim.snapshot.objects[&name(&sim, Kind::HttpRoute)];
+                let backends = route["spec"]["rules"][0]["backendRefs"].as_array().unwrap();
+                if let [_, canary] = &backends[..] {
+                    seen = true;
+                    assert_eq!(canary["name"], "podinfo-canary");
+                    assert_eq!(canary["filters"], backends[0]["filters"]);
+                    assert_ne!(canary["weight"], 0);
+                }
+            }
+            assert!(seen);
+            assert_eq!(sim.snapshot.phase(), end, "{}", sim.transcript());
+            let route = &sim.snapshot.objects[&name(&sim, Kind::HttpRoute)];
+            assert_eq!(content(route), before);
+        }
+    }
+}

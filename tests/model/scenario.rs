@@ -87,6 +87,8 @@ pub enum Scenario {
     GatewayAbTesting,
     /// A good version whose weights the operator sets in a route of the user.
     OwnRoute,
+    /// A good version whose weights the operator sets in its copy of a user's route.
+    RouteTemplate,
     /// A Canary that is deleted while a route of the user leads requests to its new version.
     OwnRouteDeletion,
     /// A good version of a Knative Service.
@@ -127,7 +129,7 @@ impl Scenario {
     }
 
     /// All scenarios but those that are one for each router.
-    const OTHERS: [Self; 33] = [
+    const OTHERS: [Self; 34] = [
         Self::Promotion,
         Self::Rollback,
         Self::Compared,
@@ -148,6 +150,7 @@ impl Scenario {
         Self::GatewayMirror,
         Self::GatewayAbTesting,
         Self::OwnRoute,
+        Self::RouteTemplate,
         Self::OwnRouteDeletion,
         Self::Knative,
         Self::DaemonSet,
@@ -233,6 +236,7 @@ impl Scenario {
             Self::GatewayMirror => behind("gatewayapi:v1", with(steps(), "mirror", json!(true))),
             Self::GatewayAbTesting => behind("gatewayapi:v1", with(iterations(), "match", test)),
             Self::OwnRoute | Self::OwnRouteDeletion => on_own_route(),
+            Self::RouteTemplate => on_template(),
             Self::Knative => behind("knative", of("serving.knative.dev/v1", "Service")),
             Self::DaemonSet => of("apps/v1", "DaemonSet"),
             Self::Service => of("v1", "Service"),
@@ -293,6 +297,11 @@ impl Scenario {
             Self::OwnRoute | Self::OwnRouteDeletion => {
                 rig.create("services", service("podinfo"));
                 rig.create("httproutes", http_route());
+                rig.pass(5).await;
+            }
+            Self::RouteTemplate => {
+                rig.create("services", service("podinfo"));
+                rig.create("httproutes", route_template());
                 rig.pass(5).await;
             }
             Self::GivingBack => {
@@ -393,6 +402,7 @@ impl Scenario {
             | Self::GatewayMirror
             | Self::GatewayAbTesting
             | Self::OwnRoute
+            | Self::RouteTemplate
             | Self::Knative
             | Self::DaemonSet
             | Self::Service

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     routers::tests::{canary_analysis, selector, snapshot},
-    snapshot::Kind,
+    snapshot::{Action, Kind},
 };
 
 /// A rule with these weights of the Service that clients call and of the canary's.
@@ -224,7 +224,7 @@ fn wrong_weights() -> Vec<(Value, Value, &'static str)> {
     let zero =
         "has the weights 0 for both versions in rule api: give the promoted version the weight 100";
     let small = "has weights in rule api that add up to 15 for both versions: they must add up to 100 or more, so that each percent can be set";
-    let sticky = "has sessionPersistence in rule api, which keeps clients on the canary whatever the weights are, also after a rollback: remove it";
+    let sticky = "has sessionPersistence in rule api, which keeps clients on the canary whatever the weights are, also after a rollback: remove it, or set affinity: accept in routeRefs";
     let null = changed(|rule| rule["backendRefs"][0]["weight"] = Value::Null);
     let session = changed(|rule| rule["sessionPersistence"] = json!({"type": "Cookie"}));
     vec![

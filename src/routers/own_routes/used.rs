@@ -154,15 +154,30 @@ mod tests {
         let used = |kind: Kind, name: &str, rules: &[&str]| Used {
             route: kind.reference("shop", name),
             rules: rules.iter().map(|&rule| rule.to_owned()).collect(),
+            accepts_affinity: false,
+            template: None,
+        };
+        let keeps_sessions = Used {
+            accepts_affinity: true,
+            ..used(Kind::HttpRoute, "shop", &["api"])
+        };
+        let copy = Used {
+            template: Some(Kind::TcpRoute.reference("shop", "web")),
+            ..used(Kind::TcpRoute, "web-flagger", &[])
         };
         let all = [
             used(Kind::GrpcRoute, "web", &[]),
             used(Kind::HttpRoute, "web", &["api", "web.site"]),
+            keeps_sessions,
+            copy,
         ];
         let text = record(&all);
-        assert_eq!(text, "GRPCRoute/shop/web HTTPRoute/shop/web:api,web.site");
-        for word in text.split(' ') {
-            assert_eq!(word.parse::<Used>().unwrap().to_string(), word);
+        assert_eq!(
+            text,
+            "GRPCRoute/shop/web HTTPRoute/shop/web:api,web.site HTTPRoute/shop/shop:api;affinity TCPRoute/shop/web-flagger;template"
+        );
+        for (word, used) in text.split(' ').zip(&all) {
+            assert_eq!(word.parse().as_ref(), Ok(used));
         }
         for edited in [
             "",

@@ -67,7 +67,9 @@ pub fn rules<'a>(
     places().find_map(|(row, rules, list)| {
         let source = source(row, canary).unwrap_or_default();
         let name = renamed(rules.name, [apex, namespace, source, ""]);
-        let route = get(rules.kind.plural(), &name)?;
+        // A copy leads the requests of a user's route without parents.
+        let copy = get(rules.kind.plural(), &format!("{name}-flagger"));
+        let route = copy.or_else(|| get(rules.kind.plural(), &name))?;
         route.pointer(list)?;
         let all = each(route, rules, list);
         // While a user recreates the Service, a route that names it leads to nobody.

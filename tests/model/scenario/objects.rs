@@ -55,6 +55,25 @@ pub fn http_route() -> Value {
     json!({"metadata": {"name": "podinfo", "labels": {"team": "a"}}, "spec": spec})
 }
 
+/// A spec for the operator's copy of a user's route.
+pub fn on_template() -> Value {
+    let parents = json!([{"name": "gateway"}]);
+    let refs = json!([{"kind": "HTTPRoute", "name": "podinfo", "mode": "Template", "parentRefs": parents}]);
+    let mut spec = on_own_route();
+    spec["service"]["routeRefs"] = refs;
+    spec
+}
+
+/// A route of the user without parents, which leads to the promoted version only.
+pub fn route_template() -> Value {
+    let mut route = http_route();
+    let spec = route["spec"].as_object_mut().unwrap();
+    spec.remove("parentRefs");
+    let backends = &mut spec["rules"][0]["backendRefs"];
+    backends.as_array_mut().unwrap().pop();
+    route
+}
+
 /// A spec for another kind of target than a Deployment.
 pub fn of(version: &str, kind: &str) -> Value {
     let target = json!({"apiVersion": version, "kind": kind});

@@ -70,6 +70,7 @@ pub mod client;
 pub mod control_plane;
 pub mod fakes;
 pub mod folder;
+pub mod grpc;
 pub mod helm;
 pub mod https;
 mod knative;

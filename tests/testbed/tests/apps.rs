@@ -13,6 +13,7 @@ use std::{
 };
 
 use reqwest::{Client, Response};
+use testbed::binaries;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -61,7 +62,7 @@ impl App {
         let usual = [
             "--port=0",
             "--port-metrics=0",
-            "--grpc-port=9999",
+            "--grpc-port=0",
             "--grpc-service-name=podinfo",
             "--level=info",
         ];
@@ -126,7 +127,7 @@ async fn podinfo_answers_its_paths() {
     let token = app.client.post(app.url("/token")).send().await.unwrap();
     assert!(token.text().await.unwrap().contains(r#""token":""#));
 
-    for port in &app.ports {
+    for port in &app.ports[..2] {
         let url = format!("http://127.0.0.1:{port}/metrics");
         let metrics = app
             .client
@@ -148,6 +149,33 @@ async fn podinfo_answers_its_paths() {
             "{metrics}"
         );
     }
+}
+
+#[tokio::test]
+async fn podinfo_answers_a_real_grpc_client() {
+    let app = App::podinfo(&[]).await;
+    let ghz = tokio::task::spawn_blocking(|| binaries::find_or_build(&[binaries::LOAD]));
+    let tools = ghz.await.unwrap().unwrap();
+    let proto = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../src/loadtester/health.proto"
+    );
+    for (method, status) in [("Check", "OK"), ("Watch", "Unimplemented")] {
+        let output = Command::new(tools.path("ghz").unwrap())
+            .args(["--insecure", "-n", "20", "-c", "2", "--proto", proto])
+            .args(["--call", &format!("grpc.health.v1.Health/{method}")])
+            .arg(format!("127.0.0.1:{}", app.ports[2]))
+            .output()
+            .await
+            .unwrap();
+        let report = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            report.contains(&format!("[{status}]   20 responses")),
+            "{report}"
+        );
+    }
+    let metrics = app.get("/metrics").await.text().await.unwrap();
+    assert!(metrics.contains("grpc_calls_total 20"), "{metrics}");
 }
 
 #[tokio::test]

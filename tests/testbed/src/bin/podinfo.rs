@@ -25,13 +25,18 @@ use axum::{
     routing::{get, post},
 };
 use clap::{Args, Parser};
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
+};
 use serde_json::{Value, json};
-use testbed::apps::{called_as, duration, log, probe};
+use testbed::{
+    apps::{called_as, duration, log, probe},
+    grpc,
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::oneshot,
+    sync::watch,
     time::{sleep, timeout},
 };
 
@@ -51,6 +56,9 @@ struct Flags {
     /// The port for metrics only; 0 takes a free port.
     #[arg(long, default_value_t = 9797)]
     port_metrics: u16,
+    /// The port for gRPC; 0 takes a free port.
+    #[arg(long, default_value_t = 9999)]
+    grpc_port: u16,
     #[command(flatten)]
     faults: Faults,
     #[command(flatten)]
@@ -78,8 +86,6 @@ struct Faults {
 #[derive(Args)]
 struct Ignored {
     #[arg(long, hide = true)]
-    grpc_port: Option<String>,
-    #[arg(long, hide = true)]
     grpc_service_name: Option<String>,
     #[arg(long, hide = true)]
     level: Option<String>,
@@ -96,6 +102,7 @@ struct App {
     registry: Registry,
     requests: IntCounterVec,
     durations: HistogramVec,
+    grpc_calls: IntCounter,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -129,27 +136,34 @@ async fn serve(flags: Flags) -> Result<(), Box<dyn Error>> {
     let app = Arc::new(App::new(flags.faults)?);
     let traffic = TcpListener::bind((Ipv4Addr::UNSPECIFIED, flags.port)).await?;
     let scraped = TcpListener::bind((Ipv4Addr::UNSPECIFIED, flags.port_metrics)).await?;
+    let calls = TcpListener::bind((Ipv4Addr::UNSPECIFIED, flags.grpc_port)).await?;
     log(&format!(
-        "Starting podinfo {} on port {}, metrics on port {}",
+        "Starting podinfo {} on port {}, metrics on port {}, gRPC on port {}",
         app.version(),
         traffic.local_addr()?.port(),
         scraped.local_addr()?.port(),
+        calls.local_addr()?.port(),
     ));
 
-    let (close, closed) = oneshot::channel::<()>();
+    let (close, mut closing) = watch::channel(false);
     // This server ends with the process.
     tokio::spawn(axum::serve(scraped, metrics_only(app.clone())).into_future());
+    let grpc = grpc::serve(calls, app.grpc_calls.clone(), closing.clone());
+    let grpc = tokio::spawn(grpc);
     let server = axum::serve(traffic, router(app.clone()))
-        .with_graceful_shutdown(async { drop(closed.await) });
+        .with_graceful_shutdown(async move { grpc::closed(&mut closing).await });
     let server = tokio::spawn(server.into_future());
 
     terminated.recv().await;
     log("Shutting down");
     app.closing.store(true, Relaxed);
     sleep(DRAIN).await;
-    drop(close);
-    match timeout(FINISH, server).await {
-        Ok(ended) => Ok(ended??),
+    close.send_replace(true);
+    match timeout(FINISH, async { tokio::join!(server, grpc) }).await {
+        Ok((server, grpc)) => {
+            grpc?;
+            Ok(server??)
+        }
         Err(_) => Ok(()),
     }
 }
@@ -284,9 +298,11 @@ impl App {
             ),
             &["method", "path", "status"],
         )?;
+        let grpc_calls = IntCounter::new("grpc_calls_total", "The total number of gRPC calls.")?;
         let registry = Registry::new();
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(durations.clone()))?;
+        registry.register(Box::new(grpc_calls.clone()))?;
         Ok(Self {
             version: version.parse()?,
             hostname,
@@ -296,6 +312,7 @@ impl App {
             registry,
             requests,
             durations,
+            grpc_calls,
         })
     }
 

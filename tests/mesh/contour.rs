@@ -1,9 +1,11 @@
 //! Releases behind Contour: its control plane moves the traffic, and the Prometheus of the operator's overlay measures its Envoy.
 
 use serde_json::{Value, json};
-use testbed::{Cell, binaries, cell::images::Image};
 
-use crate::rig::{Rig, THREE_ONE_ZERO, cell, file, read};
+use crate::{
+    overlay,
+    rig::{Rig, THREE_ONE_ZERO, cell, read},
+};
 
 /// The steps of a release, in percent.
 const STEPS: [i64; 2] = [30, 50];
@@ -32,42 +34,12 @@ async fn start() -> Rig {
     ];
     cell.kubectl().run(&istio).await.unwrap();
     let envoy = cell.contour().await.unwrap();
-    operator(&cell).await;
-    application(&cell).await;
-    Rig::with_client(cell, Some(envoy)).await
-}
-
-async fn operator(cell: &Cell) {
-    let set = tokio::task::spawn_blocking(|| binaries::find_or_build(&[binaries::MESH]));
-    let set = set.await.unwrap().unwrap();
-    let prometheus = Image::new("flagger-prometheus", set.path("prometheus").unwrap());
-    let config = read("kustomize/base/prometheus/prometheus.yml");
-    let prometheus = prometheus.file("prometheus.yml", &config);
-    cell.image(&prometheus).unwrap();
-    let overlay = file("tests/mesh/contour");
-    cell.kubectl().apply_kustomize(&overlay).await.unwrap();
-    for name in ["flagger", "flagger-prometheus"] {
-        cell.available("projectcontour", name).await.unwrap();
-    }
-}
-
-/// Installs the application behind an HTTPProxy, without a delay before it is ready.
-async fn application(cell: &Cell) {
-    let kubectl = cell.kubectl();
-    kubectl.apply(BEFORE).await.unwrap();
-    kubectl
-        .apply_kustomize(&file("kustomize/podinfo"))
-        .await
-        .unwrap();
-    let container = json!({"name": "podinfod", "readinessProbe": {"initialDelaySeconds": 0}});
-    let spec = json!({"minReadySeconds": 0, "template": {"spec": {"containers": [container]}}});
-    let patch = json!({"spec": spec}).to_string();
-    let deployment = ["-n", "test", "patch", "deployment", "podinfo", "-p", &patch];
-    kubectl.run(&deployment).await.unwrap();
+    overlay::operator(&cell, "tests/mesh/contour", "projectcontour").await;
+    cell.kubectl().apply(BEFORE).await.unwrap();
+    overlay::application(&cell).await;
     let root = read("examples/tutorial/contour.yaml");
-    kubectl.apply(&root).await.unwrap();
-    let rollout = ["-n", "test", "rollout", "status", "deployment/podinfo"];
-    kubectl.run(&rollout).await.unwrap();
+    cell.kubectl().apply(&root).await.unwrap();
+    Rig::with_client(cell, Some(envoy)).await
 }
 
 /// Applies the example's Canary with quick steps, for the existing Service.

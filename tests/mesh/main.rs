@@ -2,7 +2,7 @@
 //!
 //! A cell with Istio, Envoy and Prometheus runs the walkthrough, while a client sends 200 requests a second through the gateway, from
 //! before the Canary exists until after its deletion. No request may be lost, whichever component fails. `contour.rs` does the same with
-//! Contour.
+//! Contour, and `gateway_api.rs` with routes of the user on Istio's gateway and on Envoy Gateway, for requests and for gRPC.
 //! `prometheus.rs` checks the Prometheus of the overlays, `monitoring.rs` the dashboard and the alerts.
 
 #![allow(
@@ -21,7 +21,10 @@ mod contour;
 mod counting;
 #[path = "../files/mod.rs"]
 mod files;
+mod gateway_api;
+mod grpc;
 mod monitoring;
+mod overlay;
 mod prometheus;
 #[path = "../files/monitoring.rs"]
 mod queries;

@@ -40,7 +40,7 @@ pub struct Rig {
 
 /// The client's requests and the Canary's events from some moment on.
 pub struct Observation<'a> {
-    name: &'static str,
+    name: String,
     start: Instant,
     /// The same moment in whole seconds, the resolution of events.
     second: i64,
@@ -86,9 +86,9 @@ impl Rig {
         }
     }
 
-    pub fn observe(&self, name: &'static str) -> Observation<'_> {
+    pub fn observe(&self, name: &str) -> Observation<'_> {
         Observation {
-            name,
+            name: name.to_owned(),
             start: Instant::now(),
             second: Timestamp::now().as_second(),
             rig: self,
@@ -165,7 +165,7 @@ impl Rig {
         self.until("the canary to be idle", |canary| {
             let conditions = canary.status.as_ref().unwrap().conditions.as_ref();
             let mut types = conditions.into_iter().flatten().map(|it| &*it.type_);
-            types.all(|type_| matches!(type_, "Promoted" | "Verdict"))
+            types.all(|type_| matches!(type_, "Promoted" | "Verdict" | "RouteRefs"))
         })
         .await;
         let gone = [

@@ -24,6 +24,8 @@ const GATEWAY_API: &str = "v1.6.0";
 const KEDA: &str = "v2.21.0";
 const CONTOUR: &str = "v1.33.8";
 const KNATIVE: &str = "v0.51.0";
+const ENVOY_GATEWAY: &str = "v1.9.1";
+const ENVOY_GATEWAY_MODULE: &str = "github.com/envoyproxy/gateway";
 const CONTOUR_MODULE: &str = "github.com/projectcontour/contour";
 const FLAGGER_VERSION: &str = "v1.44.0";
 /// Prometheus 3.13.
@@ -60,6 +62,14 @@ pub const CONTOUR_PROGRAM: Set = Set {
     files: &["contour"],
     folder: || format!("contour-{CONTOUR}"),
     build: build_contour,
+};
+
+/// Envoy Gateway's control plane. Its Envoy is that of [`MESH`].
+pub const ENVOY_GATEWAY_PROGRAM: Set = Set {
+    title: "Envoy Gateway (about 4 minutes on 2 cores)",
+    files: &["envoy-gateway"],
+    folder: || format!("envoy-gateway-{ENVOY_GATEWAY}"),
+    build: build_envoy_gateway,
 };
 
 /// The programs with which the load tester generates load.
@@ -294,6 +304,13 @@ fn build_contour(work: &Path, into: &Path) -> Result<(), Error> {
     contour.get()?;
     let package = format!("{CONTOUR_MODULE}/cmd/contour");
     contour.build("contour", &package, into)
+}
+
+fn build_envoy_gateway(work: &Path, into: &Path) -> Result<(), Error> {
+    let gateway = Module::new(work, ENVOY_GATEWAY_MODULE, ENVOY_GATEWAY)?;
+    gateway.get()?;
+    let package = format!("{ENVOY_GATEWAY_MODULE}/cmd/envoy-gateway");
+    gateway.build("envoy-gateway", &package, into)
 }
 
 fn download_crds(work: &Path, into: &Path) -> Result<(), Error> {

@@ -55,7 +55,8 @@
 //! # }
 //! ```
 //!
-//! `cargo run -p testbed -- up` starts a cell from the command line. [`Cell::contour`] adds Contour and its Envoy.
+//! `cargo run -p testbed -- up` starts a cell from the command line. [`Cell::contour`] adds Contour and its Envoy, and
+//! [`Cell::envoy_gateway`] adds Envoy Gateway and its Envoy.
 //!
 //! A cell does not support init containers, pods that complete, and environment and volumes from ConfigMaps and Secrets: the status of a
 //! pod that needs one of these gives the reason why it does not start. Nor does it have other volumes, resource limits, several users,

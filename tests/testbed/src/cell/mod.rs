@@ -4,6 +4,7 @@ pub mod container;
 mod contour;
 pub mod enter;
 pub mod envoy;
+mod envoy_gateway;
 pub mod forward;
 pub mod images;
 pub mod init;

@@ -1,0 +1,72 @@
+//! A real gRPC client, ghz. It makes calls at a constant rate on one connection.
+
+use serde_json::Value;
+use testbed::binaries;
+
+use crate::rig::{Rig, file};
+
+/// Calls a second.
+pub const PER_SECOND: u64 = 100;
+
+/// Calls `grpc.health.v1.Health/Check` of a host at this address of the cell, until [`interrupt`]. Checks that each call succeeded.
+pub async fn no_call_fails(rig: &Rig, address: &str, host: &str) {
+    let set = tokio::task::spawn_blocking(|| binaries::find_or_build(&[binaries::LOAD]));
+    let set = set.await.unwrap().unwrap();
+    let proto = file("src/loadtester/health.proto");
+    let rate = PER_SECOND.to_string();
+    let command = [
+        set.path("ghz").unwrap().to_str().unwrap(),
+        "--insecure",
+        "--authority",
+        host,
+        "--call",
+        "grpc.health.v1.Health/Check",
+        "--proto",
+        proto.to_str().unwrap(),
+        // It waits for the calls in flight when it is interrupted.
+        "--duration=1h",
+        "--duration-stop=wait",
+        "--timeout=60s",
+        "--concurrency=5",
+        "--rps",
+        &rate,
+        "--format=json",
+        address,
+    ];
+    let report = rig.cell.on_node(&command).await.unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let (count, statuses) = (&report["count"], &report["statusCodeDistribution"]);
+    let errors = &report["errorDistribution"];
+    eprintln!("  gRPC: {count} calls, {statuses}");
+    assert!(count.as_u64().unwrap() > 0);
+    assert_eq!(statuses["OK"], *count, "{statuses}, {errors}");
+}
+
+/// Ends the client.
+pub async fn interrupt(rig: &Rig) {
+    rig.signal("-INT", "ghz").await;
+}
+
+/// The number of calls that the pods with this label have answered.
+pub async fn answered(rig: &Rig, label: &str) -> u64 {
+    let names = [
+        "-n",
+        "test",
+        "get",
+        "pods",
+        "-l",
+        label,
+        "-o",
+        "jsonpath={.items[*].metadata.name}",
+    ];
+    let mut sum = 0;
+    for pod in rig.kubectl(&names).await.split_whitespace() {
+        let path = format!("/api/v1/namespaces/test/pods/{pod}:9797/proxy/metrics");
+        let metrics = rig.kubectl(&["get", "--raw", &path]).await;
+        let mut values = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix("grpc_calls_total "));
+        sum += values.next().unwrap().parse::<u64>().unwrap();
+    }
+    sum
+}

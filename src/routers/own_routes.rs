@@ -11,6 +11,8 @@
 //!   the manifest of the route again. Such edits are put back.
 //! * The status records the routes before the first write (`used.rs`), so that they are given back whatever becomes of the spec. A route is
 //!   given back with all its weight for the promoted version. This is how it must be before a release, so the record needs no weights.
+//! * With mode `Template`, the operator sets the weights in a copy of the route (`template.rs`).
+//! * With `affinity: accept`, a rule has the canary's backend only while the version gets requests.
 
 mod acceptance;
 mod kinds;

@@ -30,13 +30,14 @@ const NAME: usize = 253;
 /// The most parents of a copy.
 pub const PARENTS: usize = 32;
 /// The fields of an entry.
-const FIELDS: [&str; 7] = [
+const FIELDS: [&str; 8] = [
     "kind",
     "name",
     "namespace",
     "rules",
     "mode",
     "parentRefs",
+    "debugHeader",
     "affinity",
 ];
 
@@ -56,6 +57,17 @@ pub enum Mode {
 pub enum Affinity {
     /// The rule has the canary's backend only as long as the version gets requests.
     Accept,
+}
+
+/// A header of requests, with its exact value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct Header {
+    /// The name of the header.
+    #[schemars(extend("minLength" = 1, "maxLength" = 256))]
+    pub name: String,
+    /// The value of the header.
+    #[schemars(extend("minLength" = 1, "maxLength" = 4096))]
+    pub value: String,
 }
 
 /// A route of the user. The operator sets the weights of the two versions in it and changes nothing else.
@@ -89,6 +101,14 @@ pub struct RouteRef {
     )]
     #[schemars(schema_with = "schema::elsewhere")]
     pub parent_refs: Option<Vec<Value>>,
+    /// The requests with this header go to the canary while it has a weight, whatever the weight is (`Template` of HTTPRoutes and
+    /// GRPCRoutes only). Default: none.
+    #[serde(
+        default,
+        rename = "debugHeader",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub debug_header: Option<Header>,
     /// `accept`: the rules may have `sessionPersistence`. The operator adds the canary's backend to them while the version gets requests, and
     /// removes it otherwise, because a gateway keeps clients on a backend whose weight is 0. In mode `Patch`, `rules` must name the rules.
     /// Default: such rules are refused.
@@ -234,8 +254,30 @@ fn wrong_mode(route: &RouteRef) -> Option<String> {
                 ".parentRefs: {count} parents, but at most {PARENTS} are supported"
             ))
         }
-        Mode::Patch | Mode::Template => None,
+        Mode::Patch | Mode::Template => wrong_header(route),
     }
+}
+
+/// The problem of the debug header, after the place of the entry.
+fn wrong_header(route: &RouteRef) -> Option<String> {
+    let header = route.debug_header.as_ref()?;
+    let has_headers = ["HTTPRoute", "GRPCRoute"].contains(&route.kind.as_str());
+    if route.mode.unwrap_or_default() != Mode::Template || !has_headers {
+        return Some(
+            ".debugHeader: this needs mode Template of an HTTPRoute or a GRPCRoute".to_owned(),
+        );
+    }
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    let is_name = !header.name.is_empty() && header.name.chars().all(is_token);
+    if !is_name || header.name.len() > 256 {
+        let name = shown(&header.name);
+        return Some(format!(".debugHeader.name: {name} is no name of a header"));
+    }
+    let is_value = header.value.chars().all(|c| !c.is_control());
+    (header.value.is_empty() || header.value.len() > 4096 || !is_value).then(|| {
+        let value = shown(&header.value);
+        format!(".debugHeader.value: {value} is no value of a header")
+    })
 }
 
 /// Whether a text may be the name of an object or of a rule: it becomes part of the path of a request, and of the status.
@@ -338,6 +380,18 @@ mod tests {
             (
                 "[{kind: HTTPRoute, name: a, affinity: accept}]",
                 "[0].affinity: name the rules in `rules`, because they do not lead to the canary all the time",
+            ),
+            (
+                "[{kind: HTTPRoute, name: a, debugHeader: {name: x, value: y}}]",
+                "[0].debugHeader: this needs mode Template of an HTTPRoute or a GRPCRoute",
+            ),
+            (
+                "[{kind: GRPCRoute, name: a, mode: Template, parentRefs: [{name: b}], debugHeader: {name: 'x y', value: z}}]",
+                "[0].debugHeader.name: \"x y\" is no name of a header",
+            ),
+            (
+                "[{kind: GRPCRoute, name: a, mode: Template, parentRefs: [{name: b}], debugHeader: {name: x, value: ''}}]",
+                "[0].debugHeader.value: \"\" is no value of a header",
             ),
             (
                 "[{kind: HTTPRoute, name: a, affinity: refuse}]",

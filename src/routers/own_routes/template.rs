@@ -12,7 +12,10 @@ use super::{
     used::Used,
 };
 use crate::{
-    api::{canary::Canary, route_refs::RouteRef},
+    api::{
+        canary::Canary,
+        route_refs::{Header, RouteRef},
+    },
     routers::{
         RouteError,
         route::{full_object, items, new_object},
@@ -37,8 +40,12 @@ pub fn copied(
     let source = live(snapshot, template)?;
     let spec = spec(&snapshot.canary, used, source, weights);
     let mut spec = spec.map_err(|problem| of_route(template, problem))?;
-    let parents = parents(&snapshot.canary, template);
+    let entry = entry(&snapshot.canary, template);
+    let parents = entry.parent_refs.unwrap_or_default();
     spec.insert("parentRefs".to_owned(), parents.into());
+    if let Some(header) = entry.debug_header.filter(|_| weights.canary > 0) {
+        lead_debugging(&mut spec, &snapshot.canary, &header);
+    }
     let spec = Value::Object(spec);
     let (action, failure) = match snapshot.objects.get(&used.route) {
         None => {
@@ -89,13 +96,51 @@ fn spec(
     Ok(spec)
 }
 
-/// The parents that the Canary names for the copy of a route.
-fn parents(canary: &Canary, template: &ObjectRef) -> Vec<Value> {
-    let is_it = |it: &&RouteRef| it.kind == template.kind.name() && it.name == template.name;
+/// The entry of the Canary for a route.
+fn entry(canary: &Canary, template: &ObjectRef) -> RouteRef {
+    let is_it = |it: &RouteRef| it.kind == template.kind.name() && it.name == template.name;
     let refs = canary.route_refs().unwrap_or_default();
-    let refs = refs.iter().find(is_it);
-    refs.and_then(|it| it.parent_refs.clone())
-        .unwrap_or_default()
+    refs.into_iter().find(is_it).unwrap_or_default()
+}
+
+/// Puts a rule before all others for each rule that leads to the canary: it leads the requests with the header to the canary alone.
+fn lead_debugging(spec: &mut Map<String, Value>, canary: &Canary, header: &Header) {
+    let Some(rules) = spec.get_mut("rules").and_then(Value::as_array_mut) else {
+        return;
+    };
+    let condition = json!({"type": "Exact", "name": header.name, "value": header.value});
+    let of_canary = |rule: &Value| {
+        let mut backends = items(rule, "/backendRefs");
+        backends
+            .find(|it| it["name"] == canary.canary_name())
+            .cloned()
+    };
+    let mut first = Vec::new();
+    for rule in rules.iter() {
+        let Some(mut backend) = of_canary(rule) else {
+            continue;
+        };
+        backend["weight"] = json!(1);
+        let mut debug = rule.clone();
+        debug["name"] = json!(format!("flagger-debug-{}", first.len()));
+        debug["backendRefs"] = json!([backend]);
+        // Otherwise a tester without the header stays on the canary.
+        if let Some(debug) = debug.as_object_mut() {
+            debug.remove("sessionPersistence");
+        }
+        if items(rule, "/matches").next().is_none() {
+            debug["matches"] = json!([{}]);
+        }
+        let matches = debug["matches"].as_array_mut();
+        for one in matches.into_iter().flatten() {
+            match one.get_mut("headers").and_then(Value::as_array_mut) {
+                Some(headers) => headers.push(condition.clone()),
+                None => one["headers"] = json!([condition]),
+            }
+        }
+        first.push(debug);
+    }
+    rules.splice(..0, first);
 }
 
 /// Whether a copy has this spec. The API server adds defaults to the parents, and the rest comes from an object that has them.

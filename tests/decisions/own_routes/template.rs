@@ -91,6 +91,31 @@ fn a_change_of_the_template_reaches_the_copy_in_the_middle_of_a_release() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
+/// A tester reaches the version under analysis, and nobody reaches it after the run.
+#[test]
+fn a_debug_header_leads_to_the_canary_as_long_as_it_has_a_weight() {
+    let entry = json!({"kind": "HTTPRoute", "name": "web", "mode": "Template", "parentRefs": [{"name": "public"}],
+        "debugHeader": {"name": "x-debug", "value": "1"}});
+    for metric in ["100", "42"] {
+        let mut sim = release_with(entry.clone(), source(), steps());
+        sim.metric = "100".to_owned();
+        run_until_weight(&mut sim, 20);
+        sim.metric = metric.to_owned();
+        let rules = copy(&sim)["spec"]["rules"].as_array().unwrap().clone();
+        let [debug, rule] = &rules[..] else {
+            panic!("{rules:?}")
+        };
+        let header = json!({"type": "Exact", "name": "x-debug", "value": "1"});
+        assert_eq!(debug["matches"], json!([{"headers": [header]}]));
+        assert_eq!(debug["timeouts"], rule["timeouts"]);
+        let to = debug["backendRefs"].as_array().unwrap();
+        assert_eq!((to.len(), &to[0]["name"]), (1, &json!("podinfo-canary")));
+        assert_eq!(rule["backendRefs"][1]["weight"], 20);
+        sim.run(400);
+        assert_eq!(copy(&sim)["spec"]["rules"].as_array().unwrap().len(), 1);
+    }
+}
+
 #[test]
 fn a_template_that_cannot_be_used_any_more_leaves_the_copy_as_it_is_and_then_ends_the_run() {
     let mut spec = steps();

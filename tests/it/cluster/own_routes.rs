@@ -161,6 +161,10 @@ pub async fn routes_of_a_user_get_two_weights_and_nothing_else(s: Scenario<'_>) 
     are_the_same(&s, &before).await
 }
 
+fn has_headers(kind: Kind) -> bool {
+    matches!(kind, Kind::HttpRoute | Kind::GrpcRoute)
+}
+
 /// The copy that the operator made of the route `web`.
 async fn copy_has(s: &Scenario<'_>, kind: Kind, expected: &[(&str, i64)]) -> Outcome {
     until(
@@ -199,7 +203,11 @@ pub async fn copies_of_a_users_routes_get_the_weights_and_the_routes_stay_as_the
         backends(&mut template, "rules", "backendRefs").pop();
         s.apply(&template).await?;
         before.push(s.get(kind, "web").await?);
-        refs.push(json!({"kind": kind.name(), "name": "web", "rules": ["api"], "mode": "Template", "parentRefs": [{"name": "public"}]}));
+        let mut entry = json!({"kind": kind.name(), "name": "web", "rules": ["api"], "mode": "Template", "parentRefs": [{"name": "public"}]});
+        if has_headers(kind) {
+            entry["debugHeader"] = json!({"name": "x-debug", "value": "1"});
+        }
+        refs.push(entry);
     }
     let mut canary = s.canary_named("podinfo", json!({"stepWeight": 25, "maxWeight": 50}));
     canary["spec"]["service"] = json!({"port": 9898, "targetPort": 9898, "routeRefs": refs});
@@ -226,6 +234,9 @@ pub async fn copies_of_a_users_routes_get_the_weights_and_the_routes_stay_as_the
     s.line("Progressing 25").await?;
     for (kind, ..) in of_gateway_api() {
         copy_has(&s, kind, &weights(150, 50)).await?;
+        let copy = s.get(kind, "web-flagger").await?;
+        let leads_debugging = copy["spec"]["rules"][0]["name"] == "flagger-debug-0";
+        ensure(leads_debugging == has_headers(kind), &copy)?;
     }
     s.phase("Succeeded").await?;
     for ((kind, ..), before) in of_gateway_api().zip(&before) {

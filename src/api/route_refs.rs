@@ -1,6 +1,8 @@
 //! The routes of the user in which the operator sets the weights: `spec.service.routeRefs`, or the annotation [`ANNOTATION`] with the same
 //! list for clusters with Flagger's CRDs, which prune the field. Without either, the operator makes a route of its own.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,6 +29,10 @@ const RULES: usize = 16;
 const LENGTH: usize = 16 * 1024;
 /// The most bytes of a name in Kubernetes.
 const NAME: usize = 253;
+/// The kinds of routes whose rules may have `sessionPersistence`, and conditions for headers.
+const SESSIONS: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
+/// The end of the name of a copy.
+pub const SUFFIX: &str = "-flagger";
 /// The most parents of a copy.
 pub const PARENTS: usize = 32;
 /// The fields of an entry.
@@ -70,7 +76,7 @@ pub struct Header {
     pub value: String,
 }
 
-/// A route of the user. The operator sets the weights of the two versions in it and changes nothing else.
+/// A route of the user. The operator sets the weights of the two versions in it and changes nothing else, or makes a copy of it (`mode`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct RouteRef {
     /// The kind of the route: of the group `gateway.networking.k8s.io`, version `v1`, or a VirtualService of `networking.istio.io`.
@@ -224,6 +230,10 @@ fn problem(route: &RouteRef) -> Option<String> {
     if let Some(why) = wrong_mode(route) {
         return Some(why);
     }
+    let mut unique = BTreeSet::new();
+    if let Some(twice) = rules.iter().find(|rule| !unique.insert(*rule)) {
+        return Some(format!(".rules: {} is named twice", shown(twice)));
+    }
     let names = [(".name", &route.name)].into_iter();
     let names = names.chain(route.namespace.iter().map(|name| (".namespace", name)));
     let mut names = names.chain(rules.iter().map(|name| (".rules", name)));
@@ -234,14 +244,21 @@ fn problem(route: &RouteRef) -> Option<String> {
 /// The first field that does not match the mode, after the place of the entry.
 fn wrong_mode(route: &RouteRef) -> Option<String> {
     let parents = route.parent_refs.as_deref().unwrap_or_default();
+    let has_rules = route.rules.as_ref().is_some_and(|rules| !rules.is_empty());
     match route.mode.unwrap_or_default() {
         Mode::Patch if !parents.is_empty() => Some(
             ".parentRefs: the route has its own parents; only the copy of mode Template needs some"
                 .to_owned(),
         ),
-        Mode::Patch if route.affinity.is_some() && route.rules.is_none() => Some(
+        _ if route.affinity.is_some() && !SESSIONS.contains(&route.kind.as_str()) => {
+            Some(format!(".affinity: {} has no sessionPersistence", route.kind))
+        }
+        Mode::Patch if route.affinity.is_some() && !has_rules => Some(
             ".affinity: name the rules in `rules`, because they do not lead to the canary all the time".to_owned(),
         ),
+        Mode::Template if route.name.len() + SUFFIX.len() > NAME => Some(format!(
+            ".name: with {SUFFIX}, the name of the copy has more than {NAME} characters"
+        )),
         Mode::Template if !TEMPLATES.contains(&route.kind.as_str()) => {
             Some(format!(".mode: Template is not possible for {}", route.kind))
         }
@@ -261,7 +278,7 @@ fn wrong_mode(route: &RouteRef) -> Option<String> {
 /// The problem of the debug header, after the place of the entry.
 fn wrong_header(route: &RouteRef) -> Option<String> {
     let header = route.debug_header.as_ref()?;
-    let has_headers = ["HTTPRoute", "GRPCRoute"].contains(&route.kind.as_str());
+    let has_headers = SESSIONS.contains(&route.kind.as_str());
     if route.mode.unwrap_or_default() != Mode::Template || !has_headers {
         return Some(
             ".debugHeader: this needs mode Template of an HTTPRoute or a GRPCRoute".to_owned(),
@@ -376,6 +393,18 @@ mod tests {
             (
                 "[{kind: VirtualService, name: a, mode: Template, parentRefs: [{name: b}]}]",
                 "[0].mode: Template is not possible for VirtualService",
+            ),
+            (
+                "[{kind: HTTPRoute, name: a, rules: [b, b]}]",
+                "[0].rules: \"b\" is named twice",
+            ),
+            (
+                "[{kind: HTTPRoute, name: a, rules: [], affinity: accept}]",
+                "[0].affinity: name the rules in `rules`",
+            ),
+            (
+                "[{kind: TCPRoute, name: a, rules: [b], affinity: accept}]",
+                "[0].affinity: TCPRoute has no sessionPersistence",
             ),
             (
                 "[{kind: HTTPRoute, name: a, affinity: accept}]",

@@ -72,8 +72,8 @@ pub struct CanaryService {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::elsewhere")]
     pub gateway_refs: Option<Vec<Value>>,
-    /// The routes of the user in which the operator sets the weights of both versions; it changes nothing else in them, and makes no route
-    /// of its own. The fields of `service` that describe a route have no effect then. (Not in Flagger. With its CRDs, use the annotation
+    /// The routes of the user in which the operator sets the weights of both versions, or of which it makes copies with the weights. It makes
+    /// no other route. The fields of `service` that describe a route have no effect then. (Not in Flagger. With its CRDs, use the annotation
     /// `flagger-rs.github.io/route-refs`, which has the same list as JSON or YAML.) Default: the operator makes the route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_refs: Option<Vec<RouteRef>>,

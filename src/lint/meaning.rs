@@ -106,7 +106,9 @@ fn own_routes(canary: &Canary) -> Vec<Found> {
         return Vec::new();
     }
     let place = "spec.service.routeRefs";
-    let problem = canary.route_refs().err().map(|error| error.to_string());
+    let problem = own_routes::named(canary)
+        .err()
+        .map(|error| error.to_string());
     let problem = problem.or_else(|| own_routes::unsupported(canary));
     let error = problem.map(|problem| found(Level::Error, place, problem));
     let service = serde_json::to_value(&canary.spec.service).unwrap_or_default();

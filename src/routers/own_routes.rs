@@ -1,5 +1,5 @@
 //! Routes of the user that a Canary names (`spec.service.routeRefs`). The operator writes the weights of the two versions in them and
-//! nothing else: no label, no annotation, no owner, no finalizer. Any provider can be combined with them. (Not in Flagger, which makes the
+//! nothing else: no label, no annotation, no owner, no finalizer (but see the last two points). Any provider can be combined with them. (Not in Flagger, which makes the
 //! route itself, and takes over one of the same name.)
 //!
 //! * A rule leads to the promoted version by the Service that clients call, or by the primary's, and to the canary's Service. The first is
@@ -32,7 +32,7 @@ use crate::{
 use kinds::Place;
 pub use kinds::is_route;
 pub use objects::check_namespace;
-use objects::{forbidden, live, of_route};
+use objects::{forbidden, live, of_route, with_weights};
 use patch::patch;
 use rules::Rule;
 pub use used::{Used, named, record, recorded};
@@ -80,7 +80,7 @@ impl Router for OwnRoutes {
             let chosen = rules::chosen(route, &snapshot.canary, used);
             let chosen: Result<Vec<_>, _> = chosen.into_iter().collect();
             let chosen = chosen.and_then(|rules| {
-                rules.iter().try_for_each(Rule::check)?;
+                rules.iter().try_for_each(rules::check)?;
                 Ok(rules)
             });
             let chosen = chosen.map_err(|problem| of_route(&used.route, problem))?;
@@ -144,26 +144,25 @@ impl Router for OwnRoutes {
 /// # Errors
 /// A rule leads requests to the canary, and the operator cannot tell which weights to set.
 pub fn given_back(snapshot: &Snapshot, kept: &[Used]) -> Result<Vec<Write>, RouteError> {
-    let recorded = used::recorded(snapshot.status());
-    let writes = withdrawals(snapshot, &recorded, kept)?;
-    let canary = &snapshot.canary;
-    let is_deleted = canary.metadata.deletion_timestamp.is_some();
-    // The copies are deleted with the Canary, and so are the Services of a Canary without `revertOnDeletion`.
-    if !writes.is_empty() || (is_deleted && !canary.spec.revert_on_deletion) {
-        return Ok(writes);
-    }
-    let mut retired = Vec::new();
-    for Used {
-        route, template, ..
-    } in &recorded
-    {
-        let is_kept = kept.iter().any(|kept| kept.route == *route);
-        if let Some(template) = template.as_ref().filter(|_| !is_kept) {
-            retired.extend(template::retired(snapshot, route, template)?);
+    withdrawals(snapshot, &used::recorded(snapshot.status()), kept)
+}
+
+/// The writes that take the parents from the copies of a record that are not among the routes `kept`. A Canary that is deleted needs none,
+/// because its copies are deleted, too.
+///
+/// # Errors
+/// A route of the user does not lead the requests of its copy yet.
+pub fn retired(snapshot: &Snapshot, kept: &[Used]) -> Result<Vec<Write>, RouteError> {
+    let is_deleted = snapshot.canary.metadata.deletion_timestamp.is_some();
+    let mut writes = Vec::new();
+    for used in &used::recorded(snapshot.status()) {
+        let is_kept = kept.iter().any(|kept| kept.route == used.route);
+        if let Some(template) = used.template.as_ref().filter(|_| !is_kept) {
+            writes.extend(template::retired(snapshot, used, template)?);
         }
     }
-    retired.retain(|_| !is_deleted);
-    Ok(retired)
+    writes.retain(|_| !is_deleted);
+    Ok(writes)
 }
 
 /// The copies that the operator makes of routes of the user.
@@ -215,7 +214,7 @@ fn withdrawable<'a>(
     used: &Used,
     kept: &[Place],
 ) -> (Vec<Rule<'a>>, Option<RouteError>) {
-    let Some(route) = snapshot.objects.get(&used.route) else {
+    let Some(route) = with_weights(snapshot, used) else {
         return (Vec::new(), forbidden(snapshot, &used.route));
     };
     let canary = &snapshot.canary;
@@ -245,16 +244,22 @@ fn withdrawals(
 ) -> Result<Vec<Write>, RouteError> {
     let (mut writes, mut problem) = (Vec::new(), None);
     for used in routes {
-        let Some(route) = snapshot.objects.get(&used.route) else {
+        let Some(route) = with_weights(snapshot, used) else {
             problem = problem.or_else(|| forbidden(snapshot, &used.route));
             continue;
         };
-        let same = kept.iter().filter(|kept| kept.route == used.route);
+        // A rule that loses `affinity: accept` is given back first.
+        let same = kept.iter().filter(|kept| {
+            kept.route == used.route && kept.accepts_affinity == used.accepts_affinity
+        });
         let places = same.flat_map(|kept| rules::places(route, &snapshot.canary, kept));
         let places: Vec<_> = places.collect();
         let (rules, why) = withdrawable(snapshot, used, &places);
         problem = problem.or(why);
-        writes.extend(patch(&used.route, route, &rules, &Weights::PRIMARY));
+        writes.extend(match used.template {
+            None => patch(&used.route, route, &rules, &Weights::PRIMARY),
+            Some(_) => template::withdrawn(&used.route, route, &rules),
+        });
     }
     // The first write that fails ends a plan, so a refused one must not keep the others from being made.
     let refused = snapshot.refused.as_ref().map(|refused| &refused.object);

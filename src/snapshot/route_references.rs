@@ -11,7 +11,7 @@ use super::{
 };
 use crate::api::{
     canary::{Canary, CanaryPhase},
-    route_refs::RouteRef,
+    route_refs::{RouteRef, SUFFIX},
 };
 
 /// A part of a spec in which the routes of some routers name other objects. Other routers ignore it.
@@ -51,8 +51,10 @@ pub fn routes(snapshot: &Snapshot, parts: &[Named]) -> Result<(), Blocked> {
         snapshot.phase(),
         P::Progressing | P::WaitingPromotion | P::Promoting | P::Finalising
     );
-    let is_route =
-        |object: &ObjectRef| ROUTES.contains(&object.kind) && object.name == canary.apex_name();
+    let is_copy = |object: &ObjectRef| parts == [Named::Copies] && object.name.ends_with(SUFFIX);
+    let is_route = |object: &ObjectRef| {
+        (ROUTES.contains(&object.kind) && object.name == canary.apex_name()) || is_copy(object)
+    };
     let is_routed = |what: &str, value: &Value| {
         let mut live = snapshot.objects.iter();
         runs && live.any(|(object, live)| is_route(object) && names(&live["spec"], what, value))

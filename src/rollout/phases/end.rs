@@ -14,6 +14,7 @@ use crate::{
         messages::{self, run},
         plan::{Answer, Decision, Evidence, Plan, Question, Requeue},
         release::Release,
+        safety::own_routes,
         status::{Outcome, StatusChange, draining, outcome, transitions::is_between_runs},
     },
     snapshot::{Snapshot, Weights},
@@ -41,8 +42,11 @@ pub fn succeed(release: &Release<'_>, outcome: &Outcome) -> Plan {
 /// Scales the canary down after its connections have drained, if all traffic is on the primary. `None` if it is too early.
 pub fn finish_draining(release: &Release<'_>, evidence: &Evidence) -> Option<Decision> {
     let snapshot = release.snapshot;
-    let is_at_primary =
-        || release.weights() == Ok(Weights::PRIMARY) && release.routes_lag().is_none();
+    let is_at_primary = || {
+        release.weights() == Ok(Weights::PRIMARY)
+            && release.routes_lag().is_none()
+            && own_routes::is_given_back(snapshot)
+    };
     if !is_between_runs(snapshot.phase()) || !draining::is_over(snapshot) || !is_at_primary() {
         return None;
     }

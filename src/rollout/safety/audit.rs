@@ -8,6 +8,7 @@ use crate::{
     providers, rollout,
     rollout::{
         plan::Plan,
+        safety::own_routes::is_given_back,
         status::{draining, transitions::may_follow},
     },
     routers::own_routes,
@@ -109,13 +110,14 @@ fn target_is_drained(snapshot: &Snapshot, plan: &Plan) -> Result<(), Unsafe> {
     let Some(routed) = rollout::weights(snapshot) else {
         return Ok(());
     };
+    let is_at_primary = routed == Weights::PRIMARY && is_given_back(snapshot);
     let has_waited = match snapshot.phase() {
         CanaryPhase::Finalising | CanaryPhase::Progressing => snapshot.tick.is_some(),
         _ => draining::is_over(snapshot),
     };
     if plan.writes.iter().any(scales_target_down)
         && snapshot.canary_has_ready_pods()
-        && (routed != Weights::PRIMARY || !has_waited)
+        && (!is_at_primary || !has_waited)
     {
         return Err(Unsafe::NotDrained(target.clone()));
     }

@@ -13,6 +13,11 @@ use crate::{
     snapshot::{Snapshot, Write},
 };
 
+/// The reason of the record.
+const WEIGHTS_SET: &str = "WeightsSet";
+/// The reason of a record with a copy that leads requests, although the Canary does not name it any more.
+const COPY_LEADS: &str = "CopyLeads";
+
 /// Whether the status records routes to give back.
 pub fn are_recorded(status: &CanaryStatus) -> bool {
     status.has_condition(ConditionType::RouteRefs)
@@ -28,18 +33,62 @@ pub fn follow_spec(snapshot: &Snapshot) -> Option<Decision> {
     }
     match give_back(snapshot, &named) {
         // The version is checked meanwhile.
-        Some(Decision::Wait(..)) if is_under_analysis(snapshot.phase()) => return None,
+        Some(Decision::Wait(..)) if is_under_analysis(snapshot.phase()) => {
+            return record_all(snapshot, &named, None);
+        }
         Some(decision) => return Some(decision),
         None => {}
+    }
+    match own_routes::retired(snapshot, &named) {
+        Ok(mut writes) => {
+            writes.retain(|write| !snapshot.leaves_out(write));
+            if !writes.is_empty() {
+                return Some(Decision::write(writes));
+            }
+        }
+        // The copy leads the requests to the primary, so the Canary goes on.
+        Err(why) => return record_all(snapshot, &named, Some(&why.to_string())),
     }
     let change = StatusChange::within_step(snapshot);
     let change = if named.is_empty() {
         change.clear(ConditionType::RouteRefs)
     } else {
         let record = own_routes::record(&named);
-        change.set(ConditionType::RouteRefs, "WeightsSet", &record)
+        change.set(ConditionType::RouteRefs, WEIGHTS_SET, &record)
     };
     Some(Decision::commit(change.build(), Vec::new()))
+}
+
+/// Adds the routes that the Canary names to the record, and keeps those that cannot be given back yet. `why` a copy is kept is reported
+/// once. `None` if that is recorded.
+fn record_all(snapshot: &Snapshot, named: &[Used], why: Option<&str>) -> Option<Decision> {
+    let mut all = own_routes::recorded(snapshot.status());
+    all.extend(named.iter().cloned());
+    all.sort();
+    all.dedup();
+    let record = own_routes::record(&all);
+    let reason = why.map_or(WEIGHTS_SET, |_| COPY_LEADS);
+    let status = snapshot.status();
+    let known = status.condition(ConditionType::RouteRefs)?;
+    if known.reason == reason && known.message.as_deref() == Some(&record) {
+        return None;
+    }
+    let change = StatusChange::within_step(snapshot);
+    let change = change.set(ConditionType::RouteRefs, reason, &record);
+    let event = why.map(|why| messages::warning(snapshot, why.to_owned()));
+    Some(Decision::commit(
+        change.build(),
+        event.into_iter().collect(),
+    ))
+}
+
+/// Whether no route that the Canary does not name any more leads requests to the canary.
+pub fn is_given_back(snapshot: &Snapshot) -> bool {
+    // If the list cannot be read, the router has the recorded routes.
+    let Ok(named) = own_routes::named(&snapshot.canary) else {
+        return true;
+    };
+    own_routes::given_back(snapshot, &named).is_ok_and(|writes| writes.is_empty())
 }
 
 /// The reason why a route that the Canary does not name any more cannot be given back; `None` if none is to be given back.
@@ -62,9 +111,14 @@ pub fn release(snapshot: &Snapshot) -> Option<Decision> {
 /// The writes that give all recorded routes back.
 ///
 /// # Errors
-/// A rule leads requests to the canary, and the operator cannot tell which weights to set.
+/// A rule leads requests to the canary, and the operator cannot tell which weights to set; or a route of the user does not lead the requests
+/// of its copy yet.
 pub fn restored(snapshot: &Snapshot) -> Result<Vec<Write>, Blocked> {
-    Ok(own_routes::given_back(snapshot, &[])?)
+    let writes = own_routes::given_back(snapshot, &[])?;
+    if writes.is_empty() {
+        own_routes::retired(snapshot, &[])?;
+    }
+    Ok(writes)
 }
 
 /// Gives back the recorded routes and rules that are not among `kept`; `None` if there is nothing to give back. While the API server

@@ -54,12 +54,15 @@ pub fn refuse(snapshot: &Snapshot) -> Option<Decision> {
     report_once(snapshot, &[type_], problem)
 }
 
-/// The decision, unless it would change an object of someone else. Writes of routes are not checked: a rollback is never held up.
+/// The decision, unless it would change an object of someone else. Writes of routes are not checked: a rollback is never held up. Copies of
+/// routes are, because a rollback leaves out those of others.
 pub fn checked(snapshot: &Snapshot, decision: Decision) -> Result<Decision, Blocked> {
     let Decision::Do(Plan { writes, .. }) = &decision else {
         return Ok(decision);
     };
-    let routes = providers::router(snapshot).objects(&snapshot.canary);
+    let mut routes = providers::router(snapshot).objects(&snapshot.canary);
+    let copies = own_routes::copies(&snapshot.canary);
+    routes.retain(|route| !copies.contains(route));
     let objects = writes.iter().map(|write| &write.object);
     let mut others = objects.filter(|object| !routes.contains(*object));
     match others.find_map(|object| foreign(snapshot, object)) {

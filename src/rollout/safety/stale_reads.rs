@@ -5,7 +5,7 @@
 use crate::{
     api::{canary::CanaryStatus, status::ConditionType},
     providers,
-    rollout::{plan::Plan, rollback, status::Outcome},
+    rollout::{plan::Plan, reads::is_users_route, rollback, status::Outcome},
     snapshot::{ObjectRef, Snapshot},
 };
 
@@ -18,8 +18,11 @@ pub fn stale_reads(snapshot: &Snapshot, plan: &Plan) -> Vec<ObjectRef> {
         let router = providers::router(snapshot);
         let is_unaccepted = router.accepted(snapshot).is_err();
         let routes = is_unaccepted.then(|| router.objects(&snapshot.canary));
+        let of_user = snapshot.seen.iter();
+        let of_user = of_user.filter(|object| is_users_route(snapshot, object));
         let workloads = target.into_iter().chain(primary);
-        workloads.chain(routes.into_iter().flatten()).collect()
+        let routes = routes.into_iter().flatten();
+        workloads.chain(routes).chain(of_user.cloned()).collect()
     } else if writes.any(|write| Some(&write.object) == primary.as_ref()) {
         target.into_iter().collect()
     } else {

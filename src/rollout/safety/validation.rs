@@ -88,6 +88,12 @@ fn conflict_message(snapshot: &Snapshot, Conflict { canary, object }: &Conflict)
         return format!("canary {full} is not run: {canary} has the same target {target}");
     }
     let (kind, name) = (object.kind.name(), &object.name);
+    if routers::own_routes::copies(&snapshot.canary).contains(object) {
+        return format!(
+            "canary {full} is not run: {canary} makes the copy {kind} {} of the same route; let each Canary have a route of its own",
+            object.full_name()
+        );
+    }
     if providers::router(snapshot).are_users() && routers::own_routes::is_route(object.kind) {
         return format!(
             "canary {full} is not run: {canary} sets the weights of the same rule of {kind} {}; name other rules in routeRefs of one of both",

@@ -2,13 +2,14 @@
 
 use serde_json::Value;
 
-use super::rules;
+use super::{rules, used::Used};
 use crate::{
     routers::{
         RouteError,
         route::{full_object, not_found},
     },
     snapshot::{ObjectRef, Snapshot, references},
+    workload::ownership::Ownership,
 };
 
 /// Checks that a route is in a namespace that the Canary may name.
@@ -30,6 +31,13 @@ pub fn live<'a>(snapshot: &'a Snapshot, route: &ObjectRef) -> Result<&'a Value, 
     }
     let live = snapshot.objects.get(route);
     live.ok_or_else(|| not_found(full_object(route), "get error:", route.kind, &route.name))
+}
+
+/// The route with the weights, if it exists. An object of others with the name of a copy is none.
+pub fn with_weights<'a>(snapshot: &'a Snapshot, used: &Used) -> Option<&'a Value> {
+    let live = snapshot.objects.get(&used.route)?;
+    let is_ours = || Ownership::of(live, &snapshot.canary) == Ownership::Own;
+    (used.template.is_none() || is_ours()).then_some(live)
 }
 
 /// The error about a route that the operator is not allowed to read; `None` if it is.

@@ -20,11 +20,16 @@ pub fn patch(
         return None;
     }
     let operations = operations(object, route, rules, weights.canary);
-    Some(Write {
+    Some(weighed(object, route, operations))
+}
+
+/// The write with these operations, if the route has not changed since.
+pub fn weighed(object: &ObjectRef, route: &Value, operations: Vec<Value>) -> Write {
+    Write {
         object: object.clone(),
         action: Action::Patch(conditional(route, operations)),
         failure: format!("{} update error: ", full_object(object)),
-    })
+    }
 }
 
 /// The operations that give the rules of a route the weights of a percentage, if the rules and backends are still in their places.

@@ -23,7 +23,9 @@ pub struct Rule<'a> {
     /// The name of the canary's Service, in the form of the rule.
     pub canary_service: String,
     /// Whether the rule has the canary's backend only while the version gets requests.
-    pub is_lent: bool,
+    pub has_canary_in_runs: bool,
+    /// Whether the rule leads to further backends.
+    pub has_others: bool,
     /// The sum of both weights. The operator never changes it, so the shares of other backends stay.
     sum: u64,
     /// Whether the rule keeps clients on the version that answered them.
@@ -48,6 +50,10 @@ pub struct Backend<'a> {
 pub enum Problem {
     #[error("has no rule named {0}")]
     Missing(String),
+    #[error("has {0} rules that lead to both versions, but at most {MOST} are supported")]
+    Many(usize),
+    #[error("has a spec that cannot be copied")]
+    NoSpec,
     #[error("has more than one rule named {0}")]
     Doubled(String),
     #[error(
@@ -67,6 +73,12 @@ pub enum Problem {
     )]
     Small { rule: String, sum: u64 },
     #[error(
+        "has weights in {rule} that add up to {sum} for both versions: they must not add up to more than 1000000"
+    )]
+    Large { rule: String, sum: u64 },
+    #[error("leads to further backends in {0}: with affinity: accept, that needs mode Template")]
+    Others(String),
+    #[error(
         "has sessionPersistence in {0}, which keeps clients on the canary whatever the weights are, also after a rollback: remove it, or set affinity: accept in routeRefs"
     )]
     Sessions(String),
@@ -76,8 +88,12 @@ pub enum Problem {
     HalfHost { rule: String, host: String },
 }
 
+/// The most rules in which weights are set.
+const MOST: usize = 256;
 /// The least sum of both weights. It stays as it is, so each percent needs a weight of its own.
 const LEAST_SUM: u64 = 100;
+/// The sum of both weights is less. Gateway API allows a million for one of them.
+const LIMIT: u64 = 1_000_001;
 
 impl Rule<'_> {
     fn canary_weight(&self) -> u64 {
@@ -92,13 +108,19 @@ impl Rule<'_> {
 
     /// Whether the rule has the canary's backend at this percentage.
     pub fn needs_canary(&self, percent: u8) -> bool {
-        percent > 0 || !self.is_lent
+        percent > 0 || !self.has_canary_in_runs
     }
 
     /// Whether the rule has the weights of this percentage.
     pub fn has(&self, percent: u8) -> bool {
-        let weights = [self.stable.weight, self.canary_weight()];
-        self.canary.is_some() == self.needs_canary(percent) && weights == self.split(percent)
+        match self.canary {
+            Some(canary) => {
+                self.needs_canary(percent)
+                    && [self.stable.weight, canary.weight] == self.split(percent)
+            }
+            // The weight of an only backend means nothing, unless it is 0.
+            None => !self.needs_canary(percent) && self.stable.weight > 0,
+        }
     }
 
     /// The percentage whose weights the rule has. Otherwise the share of the canary, rounded up: 0 only if no request is led there.
@@ -122,7 +144,8 @@ impl Rule<'_> {
             return Err(Problem::HalfHost { rule, host });
         }
         match self.sum {
-            _ if self.keeps_sessions && !self.is_lent => Err(Problem::Sessions(shown())),
+            _ if self.keeps_sessions && !self.has_canary_in_runs => Err(Problem::Sessions(shown())),
+            sum @ LIMIT.. => Err(Problem::Large { rule: shown(), sum }),
             0 => Err(Problem::Zero(shown())),
             sum @ ..LEAST_SUM => Err(Problem::Small { rule: shown(), sum }),
             _ => Ok(()),
@@ -139,6 +162,15 @@ pub fn chosen<'a>(
     Versions::of(used, canary).chosen(route, &used.rules)
 }
 
+/// Checks that the weights of both versions can be set in a route of the user. Only a copy can be restored after another actor has removed
+/// the canary's backend from a rule with further ones: nothing else has the sum of the weights.
+pub fn check(rule: &Rule<'_>) -> Result<(), Problem> {
+    if rule.has_canary_in_runs && rule.has_others {
+        return Err(Problem::Others(shown(rule.name, rule.place)));
+    }
+    rule.check()
+}
+
 /// The same of a route of which the operator makes a copy. A rule may lead to the promoted version only: the copy gets the canary's backend.
 pub fn of_template<'a>(
     route: &'a Value,
@@ -149,9 +181,7 @@ pub fn of_template<'a>(
         may_lack_canary: true,
         ..Versions::of(used, canary)
     };
-    let chosen = versions.chosen(route, &used.rules).into_iter();
-    let enlarged = chosen.map(|rule| rule.map(|rule| versions.enlarged(route, rule)));
-    enlarged.collect()
+    versions.chosen(route, &used.rules)
 }
 
 /// The places of the rules that lead to both versions, and have one of these names if there are names.
@@ -186,7 +216,7 @@ struct Versions {
     stable: [String; 2],
     canary: String,
     /// Whether the rules have the canary's backend only while the version gets requests.
-    are_lent: bool,
+    have_canary_in_runs: bool,
     /// Whether a rule may have no backend of the canary.
     may_lack_canary: bool,
 }
@@ -199,7 +229,7 @@ impl Versions {
             of_route: used.route.namespace.clone(),
             stable: [canary.apex_name().to_owned(), canary.primary_name()],
             canary: canary.canary_name(),
-            are_lent: used.accepts_affinity,
+            have_canary_in_runs: used.accepts_affinity,
             may_lack_canary: used.accepts_affinity,
         }
     }
@@ -209,6 +239,9 @@ impl Versions {
         if names.is_empty() {
             let both = all().filter(|(_, rule)| self.has_both(rule));
             let mut found: Vec<_> = both.map(|(i, rule)| self.read(i, rule)).collect();
+            if found.len() > MOST {
+                return vec![Err(Problem::Many(found.len()))];
+            }
             if found.is_empty() {
                 found.push(Err(Problem::NoRule {
                     stable: self.stable[0].clone(),
@@ -226,19 +259,6 @@ impl Versions {
             }
         };
         names.iter().map(named).collect()
-    }
-
-    /// A rule whose weights are enough for each percentage, if it leads to no other Service: then only the shares of both matter.
-    fn enlarged<'a>(&self, route: &Value, rule: Rule<'a>) -> Rule<'a> {
-        let backends = route.pointer(&rule.place.path());
-        let backends = backends.map_or(0, |rule| self.form.backends(rule).count());
-        let is_alone = backends == 1 + usize::from(rule.canary.is_some());
-        let sum = if is_alone {
-            rule.sum.max(LEAST_SUM)
-        } else {
-            rule.sum
-        };
-        Rule { sum, ..rule }
     }
 
     /// The backends of a rule that are this Service.
@@ -293,6 +313,8 @@ impl Versions {
         if canary.is_none() && !self.may_lack_canary {
             return Err(missing(&self.canary));
         }
+        let sum = stable.weight + canary.map_or(0, |canary| canary.weight);
+        let has_others = self.form.backends(rule).count() > 1 + usize::from(canary.is_some());
         Ok(Rule {
             place,
             name,
@@ -300,8 +322,14 @@ impl Versions {
             canary,
             // The name begins with that of the Service.
             canary_service: stable.service.replacen(of_stable, &self.canary, 1),
-            is_lent: self.are_lent,
-            sum: stable.weight + canary.map_or(0, |canary| canary.weight),
+            has_canary_in_runs: self.have_canary_in_runs,
+            has_others,
+            sum: if self.may_lack_canary && !has_others {
+                // Only the shares of both matter.
+                sum.max(LEAST_SUM)
+            } else {
+                sum
+            },
             keeps_sessions: rule
                 .get("sessionPersistence")
                 .is_some_and(|it| !it.is_null()),

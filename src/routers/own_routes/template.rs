@@ -6,24 +6,26 @@ use serde_json::{Map, Value, json};
 
 use super::{
     acceptance,
-    objects::{live, of_route},
-    patch::operations,
+    objects::{forbidden, live, of_route, with_weights},
+    patch::{operations, patch, weighed},
     rules::{self, Rule},
     used::Used,
 };
 use crate::{
     api::{
         canary::Canary,
-        route_refs::{Header, RouteRef},
+        route_refs::{Header, Mode, RouteRef},
     },
     routers::{
         RouteError,
         route::{full_object, items, new_object},
     },
     snapshot::{Action, ObjectRef, Snapshot, Weights, Write},
-    workload::{metadata::is_owned, patch::conditional},
+    workload::metadata::{is_owned, owner_reference},
 };
 
+/// The beginning of the names of rules for testers.
+const DEBUG: &str = "flagger-debug-";
 /// The fields of a route's spec with its parents.
 const PARENTS: [&str; 2] = ["parentRefs", "useDefaultGateways"];
 
@@ -38,8 +40,14 @@ pub fn copied(
     weights: &Weights,
 ) -> Result<Option<Write>, RouteError> {
     let source = live(snapshot, template)?;
-    let spec = spec(&snapshot.canary, used, source, weights);
-    let mut spec = spec.map_err(|problem| of_route(template, problem))?;
+    if weights.canary > 0 && has_parents(source) {
+        return Err(RouteError::NoWeights(format!(
+            "{} has parents, so it leads requests beside its copy: remove its parentRefs",
+            full_object(template)
+        )));
+    }
+    let mut spec = spec(&snapshot.canary, used, source, weights)
+        .map_err(|problem| of_route(template, problem))?;
     let entry = entry(&snapshot.canary, template);
     let parents = entry.parent_refs.unwrap_or_default();
     spec.insert("parentRefs".to_owned(), parents.into());
@@ -53,16 +61,13 @@ pub fn copied(
             let object = new_object(snapshot, kind, name, [Map::new(), Map::new()], spec);
             (Action::Create(object), "create error: ")
         }
-        Some(copy) if !is_owned(copy, &snapshot.canary) => {
-            return Err(RouteError::NoWeights(format!(
-                "{} is not the operator's copy of {}: remove it, or give one of both another name",
-                full_object(&used.route),
-                full_object(template)
-            )));
+        Some(copy) if is_owned(copy, &snapshot.canary) && is_same(&copy["spec"], &spec) => {
+            return Ok(None);
         }
-        Some(copy) if is_same(&copy["spec"], &spec) => return Ok(None),
         Some(copy) => {
             let mut wanted = copy.clone();
+            // A copy that an earlier Canary has left behind has no owner.
+            wanted["metadata"]["ownerReferences"] = json!([owner_reference(&snapshot.canary)]);
             wanted["spec"] = spec;
             (Action::Replace(wanted), "update error: ")
         }
@@ -84,21 +89,25 @@ fn spec(
     let chosen = rules::of_template(source, canary, used).into_iter();
     let chosen: Vec<Rule<'_>> = chosen.collect::<Result<_, _>>()?;
     chosen.iter().try_for_each(Rule::check)?;
-    let mut copy = json!({"spec": source["spec"]});
     let operations = operations(&used.route, source, &chosen, weights.canary);
-    // The operations were made from this spec, so they can be carried out.
-    if let Ok(patch) = serde_json::from_value::<json_patch::Patch>(operations.into()) {
-        let _ = json_patch::patch(&mut copy, &patch);
-    }
-    let spec = copy["spec"].take();
-    let mut spec = spec.as_object().cloned().unwrap_or_default();
+    let mut copy = json!({"spec": source["spec"]});
+    let patched = serde_json::from_value::<json_patch::Patch>(operations.into())
+        .is_ok_and(|patch| json_patch::patch(&mut copy, &patch).is_ok());
+    let Some(spec) = copy["spec"].as_object().filter(|_| patched) else {
+        return Err(rules::Problem::NoSpec);
+    };
+    let mut spec = spec.clone();
     spec.retain(|field, _| !PARENTS.contains(&field.as_str()));
     Ok(spec)
 }
 
 /// The entry of the Canary for a route.
 fn entry(canary: &Canary, template: &ObjectRef) -> RouteRef {
-    let is_it = |it: &RouteRef| it.kind == template.kind.name() && it.name == template.name;
+    let is_it = |it: &RouteRef| {
+        it.mode == Some(Mode::Template)
+            && it.kind == template.kind.name()
+            && it.name == template.name
+    };
     let refs = canary.route_refs().unwrap_or_default();
     refs.into_iter().find(is_it).unwrap_or_default()
 }
@@ -122,7 +131,7 @@ fn lead_debugging(spec: &mut Map<String, Value>, canary: &Canary, header: &Heade
         };
         backend["weight"] = json!(1);
         let mut debug = rule.clone();
-        debug["name"] = json!(format!("flagger-debug-{}", first.len()));
+        debug["name"] = json!(format!("{DEBUG}{}", first.len()));
         debug["backendRefs"] = json!([backend]);
         // Otherwise a tester without the header stays on the canary.
         if let Some(debug) = debug.as_object_mut() {
@@ -157,6 +166,23 @@ fn is_same(live: &Value, wanted: &Value) -> bool {
     without_parents(live) == without_parents(wanted) && parents(live) == parents(wanted)
 }
 
+/// The write that takes the canary's weight from a copy, and removes the rules for testers; `None` if it has neither.
+pub fn withdrawn(copy: &ObjectRef, live: &Value, rules: &[Rule<'_>]) -> Option<Write> {
+    let first = items(live, "/spec/rules").map(|rule| &rule["name"]);
+    let is_debug = |name: &&Value| name.as_str().is_some_and(|name| name.starts_with(DEBUG));
+    let debug: Vec<_> = first.take_while(is_debug).collect();
+    if debug.is_empty() {
+        return patch(copy, live, rules, &Weights::PRIMARY);
+    }
+    let mut operations = operations(copy, live, rules, 0);
+    // The rules after a removed one get its place.
+    for name in debug {
+        operations.push(json!({"op": "test", "path": "/spec/rules/0/name", "value": name}));
+        operations.push(json!({"op": "remove", "path": "/spec/rules/0"}));
+    }
+    Some(weighed(copy, live, operations))
+}
+
 /// The write that takes the parents from a copy that the Canary does not name any more, so that it leads no request. The user's route must
 /// lead the requests before. `None` if the copy has no parents.
 ///
@@ -164,22 +190,22 @@ fn is_same(live: &Value, wanted: &Value) -> bool {
 /// The user's route has no parents, or they have not accepted it.
 pub fn retired(
     snapshot: &Snapshot,
-    copy: &ObjectRef,
+    used: &Used,
     template: &ObjectRef,
 ) -> Result<Option<Write>, RouteError> {
-    let Some(live) = snapshot.objects.get(copy).filter(|copy| has_parents(copy)) else {
+    let copy = &used.route;
+    let Some(live) = with_weights(snapshot, used).filter(|copy| has_parents(copy)) else {
         return Ok(None);
     };
+    if let Some(why) = forbidden(snapshot, template) {
+        return Err(why);
+    }
     // A user who has deleted the route wants no requests from it.
     if let Some(source) = snapshot.objects.get(template) {
         leads(live, template, source)?;
     }
     let remove = json!({"op": "remove", "path": "/spec/parentRefs"});
-    Ok(Some(Write {
-        object: copy.clone(),
-        action: Action::Patch(conditional(live, vec![remove])),
-        failure: format!("{} update error: ", full_object(copy)),
-    }))
+    Ok(Some(weighed(copy, live, vec![remove])))
 }
 
 /// Checks that a route of the user leads the requests of its copy.

@@ -8,14 +8,12 @@ use super::kinds;
 use crate::{
     api::{
         canary::{Canary, CanaryStatus},
-        route_refs::{InvalidRouteRefs, Mode, RouteRef, is_name},
+        route_refs::{InvalidRouteRefs, Mode, RouteRef, SUFFIX, is_name},
         status::ConditionType,
     },
     snapshot::{ObjectRef, references},
 };
 
-/// The end of the name of a copy.
-const SUFFIX: &str = "-flagger";
 /// The marks of a record.
 const AFFINITY: &str = "affinity";
 const TEMPLATE: &str = "template";

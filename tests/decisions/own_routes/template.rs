@@ -232,3 +232,191 @@ fn a_rule_that_keeps_sessions_has_the_canarys_backend_only_while_the_version_get
         }
     }
 }
+
+#[test]
+fn an_object_of_others_is_left_alone_when_the_canary_leaves_its_template_or_is_deleted() {
+    for deletes in [false, true] {
+        let mut sim = template(steps());
+        sim.run_until(CanaryPhase::Succeeded);
+        // Another actor replaces the copy.
+        let of_copy = sim.snapshot.reference(Kind::HttpRoute, "web-flagger");
+        let mut other = route(Kind::HttpRoute);
+        other["metadata"]["name"] = json!("web-flagger");
+        set_weights_of(&mut other, [60, 40]);
+        sim.snapshot.objects.remove(&of_copy);
+        sim.store(of_copy.clone(), other.clone());
+        if deletes {
+            sim.delete();
+        } else {
+            sim.snapshot.canary.spec.service.route_refs = None;
+        }
+        edit(&mut sim, Kind::HttpRoute, |route| {
+            route["spec"]["parentRefs"] = json!([{"name": "public"}]);
+        });
+        sim.run(100);
+        assert_eq!(content(&sim.snapshot.objects[&of_copy]), other);
+        assert_eq!(sim.is_gone(), deletes, "{}", sim.transcript());
+    }
+}
+
+fn set_weights_of(route: &mut Value, weights: [u64; 2]) {
+    for (place, weight) in WEIGHTS.iter().zip(weights) {
+        *route.pointer_mut(place).unwrap() = json!(weight);
+    }
+}
+
+#[test]
+fn an_entry_with_the_name_of_a_template_takes_no_parents_from_the_copy() {
+    let mut sim = template(steps());
+    sim.run_until(CanaryPhase::Succeeded);
+    let refs = sim
+        .snapshot
+        .canary
+        .spec
+        .service
+        .route_refs
+        .as_mut()
+        .unwrap();
+    let patched = json!({"kind": "HTTPRoute", "name": "web", "namespace": "infra"});
+    refs.insert(0, serde_json::from_value(patched).unwrap());
+    sim.run(60);
+    assert_eq!(
+        copy(&sim)["spec"]["parentRefs"],
+        json!([{"name": "public"}])
+    );
+}
+
+/// The user's older route wins then, so the copy's weights mean nothing.
+#[test]
+fn a_template_with_parents_in_the_middle_of_a_release_holds_it_up_and_then_ends_it() {
+    let mut spec = steps();
+    spec["progressDeadlineSeconds"] = json!(60);
+    let mut sim = template(spec);
+    run_until_weight(&mut sim, 20);
+    edit(&mut sim, Kind::HttpRoute, |route| {
+        route["spec"]["parentRefs"] = json!([{"name": "public"}]);
+    });
+    sim.run(30);
+    assert_eq!(sim.snapshot.status().canary_weight, 20);
+    assert!(sim.count_notified("HTTPRoute web.test has parents") > 0);
+    sim.run(100);
+    assert_eq!(
+        sim.snapshot.phase(),
+        CanaryPhase::Failed,
+        "{}",
+        sim.transcript()
+    );
+    assert_eq!(weights_of_copy(&sim), [100, 0]);
+}
+
+#[test]
+fn a_template_that_was_left_without_parents_holds_up_no_promotion_and_no_new_version() {
+    let mut sim = template(steps());
+    run_until_weight(&mut sim, 40);
+    sim.run_until_phase(CanaryPhase::Promoting);
+    sim.snapshot.canary.spec.service.route_refs = None;
+    sim.run_until(CanaryPhase::Succeeded);
+    sim.image("podinfo:3");
+    sim.run(30);
+    sim.run_until(CanaryPhase::Succeeded);
+    assert_eq!(weights_of_copy(&sim), [100, 0]);
+    assert!(copy(&sim)["spec"].get("parentRefs").is_some());
+}
+
+/// A template that must not be read is no deleted one.
+#[test]
+fn a_copy_keeps_its_parents_while_the_operator_may_not_read_the_template() {
+    let mut sim = template(steps());
+    sim.run_until(CanaryPhase::Succeeded);
+    let of_user = name(&sim, Kind::HttpRoute);
+    sim.snapshot.objects.remove(&of_user);
+    let why = "httproutes \"web\" is forbidden".to_owned();
+    sim.snapshot.forbidden.insert(of_user, why);
+    sim.snapshot.canary.spec.service.route_refs = None;
+    sim.run(60);
+    assert!(copy(&sim)["spec"].get("parentRefs").is_some());
+}
+
+/// The canary is scaled down after the rollback.
+#[test]
+fn a_rollback_removes_the_rule_for_testers_although_the_template_cannot_be_used() {
+    let entry = json!({"kind": "HTTPRoute", "name": "web", "mode": "Template", "parentRefs": [{"name": "public"}],
+        "debugHeader": {"name": "x-debug", "value": "1"}});
+    let mut spec = steps();
+    spec["progressDeadlineSeconds"] = json!(60);
+    let mut sim = release_with(entry, source(), spec);
+    run_until_weight(&mut sim, 20);
+    assert_eq!(copy(&sim)["spec"]["rules"].as_array().unwrap().len(), 2);
+    edit(&mut sim, Kind::HttpRoute, |route| {
+        route["spec"]["rules"] = json!([]);
+    });
+    sim.run(150);
+    assert_eq!(
+        sim.snapshot.phase(),
+        CanaryPhase::Failed,
+        "{}",
+        sim.transcript()
+    );
+    assert_eq!(copy(&sim)["spec"]["rules"].as_array().unwrap().len(), 1);
+    assert_eq!(weights_of_copy(&sim), [100, 0]);
+}
+
+/// A rule that keeps sessions, at a weight of 20 for the canary.
+fn keeping_sessions() -> (Simulation, Value) {
+    let mut before = route(Kind::HttpRoute);
+    let rule = &mut before["spec"]["rules"][0];
+    rule["sessionPersistence"] = json!({"sessionName": "s"});
+    rule["backendRefs"].as_array_mut().unwrap().pop();
+    let entry = json!({"kind": "HTTPRoute", "name": "web", "rules": ["api"], "affinity": "accept"});
+    let mut spec = steps();
+    spec["progressDeadlineSeconds"] = json!(60);
+    let mut sim = release_with(entry, before.clone(), spec);
+    run_until_weight(&mut sim, 20);
+    (sim, before)
+}
+
+/// A GitOps tool that ignores weights applies the rule without the backend.
+#[test]
+fn a_backend_that_another_actor_removes_comes_back_and_no_request_fails() {
+    for left in [80, 0] {
+        let (mut sim, before) = keeping_sessions();
+        edit(&mut sim, Kind::HttpRoute, |route| {
+            let backends = &mut route["spec"]["rules"][0]["backendRefs"];
+            backends.as_array_mut().unwrap().pop();
+            backends[0]["weight"] = json!(left);
+        });
+        sim.run(2);
+        assert_eq!(
+            weights(&sim, Kind::HttpRoute),
+            [80, 20],
+            "{}",
+            sim.transcript()
+        );
+        sim.run_until(CanaryPhase::Succeeded);
+        let route = &sim.snapshot.objects[&name(&sim, Kind::HttpRoute)];
+        assert_eq!(content(route), before);
+    }
+}
+
+#[test]
+fn a_user_who_takes_the_affinity_back_in_the_middle_of_a_release_gets_the_route_back() {
+    let (mut sim, before) = keeping_sessions();
+    let refs = sim
+        .snapshot
+        .canary
+        .spec
+        .service
+        .route_refs
+        .as_mut()
+        .unwrap();
+    refs[0].affinity = None;
+    sim.run(100);
+    let route = &sim.snapshot.objects[&name(&sim, Kind::HttpRoute)];
+    assert_eq!(content(route), before, "{}", sim.transcript());
+    assert_eq!(
+        sim.snapshot.phase(),
+        CanaryPhase::Failed,
+        "{}",
+        sim.transcript()
+    );
+}

@@ -173,6 +173,18 @@ fn a_route_that_cannot_be_given_back_ends_the_run_after_the_progress_deadline() 
         sim.transcript()
     );
     assert_eq!(weights(&sim, Kind::GrpcRoute), [100, 0]);
+    // The route still leads requests to the canary, so its pods stay.
+    assert_eq!(weights(&sim, Kind::HttpRoute), [80, 20]);
+    sim.run(200);
+    let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
+    let replicas = |sim: &Simulation| sim.snapshot.objects[&target]["spec"]["replicas"].clone();
+    assert_ne!(replicas(&sim), 0, "{}", sim.transcript());
+    edit(&mut sim, Kind::HttpRoute, |route| {
+        route["spec"]["rules"][0]["name"] = json!("api");
+    });
+    sim.run(60);
+    assert_eq!(weights(&sim, Kind::HttpRoute), [100, 0]);
+    assert_eq!(replicas(&sim), 0, "{}", sim.transcript());
 }
 
 /// An edit that a user may make to a route in the middle of a release, and the reason that the operator gives.
@@ -387,4 +399,35 @@ fn a_route_that_stays_unusable_ends_the_run_after_the_progress_deadline() {
             sim.transcript()
         );
     }
+}
+
+/// The record has every route with weights of the operator, also while another one cannot be given back.
+#[test]
+fn a_canary_that_moves_to_another_route_gives_both_back_when_it_is_deleted() {
+    let mut spec =
+        json!({"progressDeadlineSeconds": 600, "analysis": {"stepWeight": 20, "maxWeight": 60}});
+    spec["service"] = json!({"port": 9898, "routeRefs": [{"kind": "HTTPRoute", "name": "web", "rules": ["api"]}]});
+    let mut sim = release_of(spec);
+    run_until_weight(&mut sim, 20);
+    edit(&mut sim, Kind::HttpRoute, |route| {
+        route["spec"]["rules"][0]["name"] = json!("site");
+    });
+    let service = &mut sim.snapshot.canary.spec.service;
+    let refs = json!([{"kind": "GRPCRoute", "name": "web"}]);
+    service.route_refs = serde_json::from_value(refs).unwrap();
+    sim.run(30);
+    assert_eq!(
+        weights(&sim, Kind::GrpcRoute),
+        [80, 20],
+        "{}",
+        sim.transcript()
+    );
+    edit(&mut sim, Kind::HttpRoute, |route| {
+        route["spec"]["rules"][0]["name"] = json!("api");
+    });
+    sim.delete();
+    sim.run(100);
+    assert!(sim.is_gone(), "{}", sim.transcript());
+    assert_eq!(weights(&sim, Kind::GrpcRoute), [100, 0]);
+    assert_eq!(weights(&sim, Kind::HttpRoute), [100, 0]);
 }

@@ -214,6 +214,7 @@
 //! * A route that the user had before the Canary keeps the user's labels and annotations, and a deletion with `revertOnDeletion` gives its
 //!   spec, labels and annotations back on every router, as the user last applied them (`routers/adoption.rs`). Flagger replaces labels and
 //!   annotations, and gives back the spec of a VirtualService, or what it wrote there itself.
+//! * With `service.grpc` the route of Gateway API is a GRPCRoute (`routers/gateway_api/grpc.rs`).
 //! * With `routeRefs` the operator makes no route. It sets two weights in routes of the user, and changes nothing else in them
 //!   (`routers/own_routes.rs`).
 //! * A version waits for routes that the data plane does not accept until the progress deadline; then it is rolled back, or fails before it

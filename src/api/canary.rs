@@ -12,7 +12,7 @@ pub use super::{
         CanaryAlert, CanaryAnalysis, CanaryMetric, CanaryWebhook, CrossNamespaceRef,
         SessionAffinity, ThresholdRange, WebhookType,
     },
-    service::{CanaryService, CustomMetadata},
+    service::{CanaryService, CustomMetadata, Grpc, GrpcMethod},
     status::{CanaryCondition, CanaryPhase, CanaryStatus},
 };
 use super::{

@@ -79,6 +79,11 @@ pub const LISTS: &[ListLimit] = &[
     list("service.routeRefs", route_refs::ROUTES, |spec| {
         length(spec.service.route_refs.as_ref())
     }),
+    // The Gateway API has the same limit.
+    list("service.grpc.methods", 64, |spec| {
+        let grpc = spec.service.grpc.as_ref();
+        length(grpc.and_then(|grpc| grpc.methods.as_ref()))
+    }),
     list("service.mirror", 100, |spec| {
         length(spec.service.mirror.as_ref())
     }),

@@ -77,6 +77,10 @@ pub struct CanaryService {
     /// `flagger-rs.github.io/route-refs`, which has the same list as JSON or YAML.) Default: the operator makes the route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_refs: Option<Vec<RouteRef>>,
+    /// Makes the route a GRPCRoute in place of an HTTPRoute (provider `gatewayapi:v1` only; not in Flagger, whose CRDs prune the field). A
+    /// GRPCRoute cannot have `timeout`, `backendTimeout`, `rewrite` and `corsPolicy`, and of `match` only headers. Default: an HTTPRoute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<Grpc>,
     /// Whether the VirtualService is a delegate of another one; then `hosts` and `gateways` must be empty (Istio only). Default: false.
     #[serde(
         default,
@@ -124,6 +128,25 @@ pub struct CanaryService {
     /// The labels and annotations that other tools manage on the Services and routes. The operator leaves them unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmanaged_metadata: Option<UnmanagedMetadata>,
+}
+
+/// The requests of a GRPCRoute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct Grpc {
+    /// The methods that the route applies to. Default: all methods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub methods: Option<Vec<GrpcMethod>>,
+}
+
+/// One method, or all methods of a gRPC service. At least one of both fields is needed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct GrpcMethod {
+    /// The full name of the gRPC service, for example `shop.Cart`. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// The name of the method. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
 }
 
 /// The labels and annotations of an object that the operator creates.

@@ -45,13 +45,14 @@ impl Templates {
 }
 
 /// The fields of `spec.service` that describe a route, as far as the Services do not need them.
-const ROUTE_FIELDS: [&str; 14] = [
+const ROUTE_FIELDS: [&str; 15] = [
     "backendTimeout",
     "backends",
     "corsPolicy",
     "delegation",
     "gatewayRefs",
     "gateways",
+    "grpc",
     "headers",
     "hosts",
     "match",

@@ -1,4 +1,4 @@
-//! Gateway API: one HTTPRoute (Flagger: `pkg/router/gateway_api.go`, `gateway_api_v1beta1.go`).
+//! Gateway API: one HTTPRoute (Flagger: `pkg/router/gateway_api.go`, `gateway_api_v1beta1.go`), or a GRPCRoute in its place (`grpc.rs`).
 //!
 //! `spec.rules`, `spec.parentRefs` and `spec.hostnames` are ours. Other fields stay as they are, and so do the labels and annotations of a
 //! route that the user made.
@@ -9,6 +9,7 @@
 mod adoption;
 mod defaults;
 mod filters;
+mod grpc;
 mod matches;
 mod rules;
 mod version;
@@ -42,7 +43,7 @@ const OURS: [&str; 3] = ["parentRefs", "hostnames", "rules"];
 
 impl Router for GatewayApi {
     fn objects(&self, canary: &Canary) -> BTreeSet<ObjectRef> {
-        [reference(canary, self.kind(), canary.apex_name())].into()
+        [reference(canary, self.kind(canary), canary.apex_name())].into()
     }
 
     fn repairs(
@@ -57,7 +58,13 @@ impl Router for GatewayApi {
         let Some(live) = self.live(snapshot) else {
             let spec = Value::Object(spec);
             let metadata = [labels, annotations];
-            let object = new_object(snapshot, self.kind(), canary.apex_name(), metadata, spec);
+            let object = new_object(
+                snapshot,
+                self.kind(canary),
+                canary.apex_name(),
+                metadata,
+                spec,
+            );
             let action = Action::Create(object);
             return Ok(vec![self.write(snapshot, action, "create error: ")]);
         };
@@ -83,7 +90,8 @@ impl Router for GatewayApi {
     /// from a route that leads elsewhere.)
     fn current_weights(&self, snapshot: &Snapshot) -> Result<Weights, RouteError> {
         let live = self.live(snapshot).ok_or_else(|| self.missing(snapshot))?;
-        routed(&snapshot.canary, live).ok_or_else(|| no_routes(snapshot, self.kind()))
+        routed(&snapshot.canary, live)
+            .ok_or_else(|| no_routes(snapshot, self.kind(&snapshot.canary)))
     }
 
     fn set_weights(
@@ -109,7 +117,7 @@ impl Router for GatewayApi {
         Ok(vec![self.write(snapshot, action, failure)])
     }
 
-    /// The HTTPRoute gets the spec, labels and annotations back that it had before the Canary. If the Canary owns it, or if its former spec
+    /// The route gets the spec, labels and annotations back that it had before the Canary. If the Canary owns it, or if its former spec
     /// is not known, it leads to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
     fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
@@ -180,9 +188,9 @@ impl Router for GatewayApi {
 }
 
 impl GatewayApi {
-    /// The HTTPRoute that exists.
+    /// The route that exists.
     fn live(self, snapshot: &Snapshot) -> Option<&Value> {
-        snapshot.object(self.kind(), snapshot.canary.apex_name())
+        snapshot.object(self.kind(&snapshot.canary), snapshot.canary.apex_name())
     }
 
     /// The first condition of a gateway that is a refusal: by its status, and by whether it is about the route as it is now.
@@ -210,7 +218,7 @@ impl GatewayApi {
                 if is_refusal(status, observed >= generation) {
                     return Some(RouteError::NotAccepted(format!(
                         "{} parent {} is not ready (status: {status}, observed generation: {observed}, current generation: {generation}){}",
-                        full_name(snapshot, self.kind()),
+                        full_name(snapshot, self.kind(&snapshot.canary)),
                         parent["name"].as_str().unwrap_or_default(),
                         reason(condition)
                     )));
@@ -221,13 +229,13 @@ impl GatewayApi {
     }
 
     fn missing(self, snapshot: &Snapshot) -> RouteError {
-        let full = full_name(snapshot, self.kind());
+        let full = full_name(snapshot, self.kind(&snapshot.canary));
         let name = snapshot.canary.apex_name();
-        not_found(full, "get error:", self.kind(), name)
+        not_found(full, "get error:", self.kind(&snapshot.canary), name)
     }
 
     fn write(self, snapshot: &Snapshot, action: Action, failure: &str) -> Write {
-        route_write(snapshot, self.kind(), action, failure)
+        route_write(snapshot, self.kind(&snapshot.canary), action, failure)
     }
 
     /// The part of the spec that is ours.
@@ -330,7 +338,7 @@ fn at_first_port(mut parent: Value, pinned: Option<i64>) -> Value {
     parent
 }
 
-/// The weights of an HTTPRoute; `None` if it does not lead to our Services.
+/// The weights of a route; `None` if it does not lead to our Services.
 fn routed(canary: &Canary, live: &Value) -> Option<Weights> {
     let (primary, version) = (canary.primary_name(), canary.canary_name());
     let weight_of = |rule: &Value, name: &str| {

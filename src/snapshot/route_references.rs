@@ -30,10 +30,11 @@ pub enum Named {
 }
 
 /// The kinds of routes that name other objects.
-const ROUTES: [Kind; 6] = [
+const ROUTES: [Kind; 7] = [
     Kind::VirtualService,
     Kind::HttpRoute,
     Kind::HttpRouteV1Beta1,
+    Kind::GrpcRoute,
     Kind::TrafficSplitV1Alpha1,
     Kind::TrafficSplitV1Alpha2,
     Kind::TrafficSplitV1Alpha3,

@@ -58,6 +58,7 @@ fn entries(field: &str, count: usize) -> Value {
         "analysis.stepWeights" => json!(n + 1),
         "service.gatewayRefs" => json!({"name": "gw"}),
         "service.routeRefs" => json!({"kind": "HTTPRoute", "name": format!("route-{n}")}),
+        "service.grpc.methods" => json!({"method": format!("M{n}")}),
         "service.mirror" => json!({"backendRef": {"name": "b"}}),
         _ => json!(format!("name-{n}")),
     };

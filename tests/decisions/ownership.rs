@@ -44,10 +44,19 @@ fn cases() -> Vec<Case> {
         row.written()
             .map(move |(kind, name)| (kind, name, spec.clone()))
     });
-    let mut cases: Vec<_> = of_workloads.chain(of_routers).collect();
-    for (.., spec) in &mut cases {
+    let grpc = [(
+        Kind::GrpcRoute,
+        "podinfo",
+        json!({"provider": "gatewayapi:v1"}),
+    )];
+    let cases = of_workloads.chain(of_routers).chain(grpc);
+    let mut cases: Vec<_> = cases.collect();
+    for (kind, _, spec) in &mut cases {
         spec["service"] =
             json!({"port": 80, "meshName": "global", "gatewayRefs": [{"name": "gw"}]});
+        if *kind == Kind::GrpcRoute {
+            spec["service"]["grpc"] = json!({});
+        }
     }
     cases
 }

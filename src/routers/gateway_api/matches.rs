@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
+use super::grpc;
 use crate::{
     api::canary::Canary,
     routers::{
@@ -29,12 +30,16 @@ enum MatchError {
 
 /// Checks that Gateway API can express the Canary's conditions.
 pub fn check(canary: &Canary) -> Result<(), RouteError> {
+    let (route, keys) = match grpc::of(canary) {
+        Some(_) => ("a GRPCRoute", grpc::KEYS),
+        None => ("Gateway API", KEYS),
+    };
     for (field, conditions) in [
         (Field::Service, conditions::of_service(canary)),
         (Field::Test, conditions::of_test(canary)),
     ] {
         mapped(conditions)?;
-        conditions::check(canary, field, "Gateway API", KEYS)?;
+        conditions::check(canary, field, route, keys)?;
     }
     Ok(())
 }

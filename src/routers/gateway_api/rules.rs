@@ -1,8 +1,8 @@
-//! The rules of an HTTPRoute: the part that depends on the weights.
+//! The rules of a route: the part that depends on the weights.
 
 use serde_json::{Map, Value, json};
 
-use super::{filters, matches, version::GatewayApi};
+use super::{filters, grpc, matches, version::GatewayApi};
 use crate::{
     api::canary::Canary,
     routers::{
@@ -69,6 +69,7 @@ struct Routing<'a> {
 
 impl<'a> Routing<'a> {
     fn of(version: GatewayApi, canary: &'a Canary) -> Result<Self, RouteError> {
+        grpc::check(version, canary)?;
         matches::check(canary)?;
         let own = conditions::of_service(canary).iter();
         let own = own.filter(|own| conditions::keys(own).next().is_some());
@@ -81,6 +82,9 @@ impl<'a> Routing<'a> {
 
     /// The match conditions of all requests that are routed.
     fn all(&self) -> Result<Vec<Value>, RouteError> {
+        if let Some(grpc) = grpc::of(self.canary) {
+            return Ok(grpc::matches(grpc, &matches::mapped(&self.own)?));
+        }
         if self.own.is_empty() {
             return Ok(vec![matches::everything()]);
         }
@@ -91,7 +95,9 @@ impl<'a> Routing<'a> {
     /// (Flagger would send all requests to the canary.)
     fn test(&self, test: &[Value], weights: &Weights) -> Result<Vec<Value>, RouteError> {
         let mut tested = matches::mapped(&conditions::product(test, &self.own)?)?;
-        if self.own.is_empty() {
+        if let Some(grpc) = grpc::of(self.canary) {
+            tested = grpc::matches(grpc, &tested);
+        } else if self.own.is_empty() {
             for one in &mut tested {
                 if one.get("path").is_none() {
                     one["path"] = matches::everything()["path"].take();
@@ -141,7 +147,11 @@ impl<'a> Routing<'a> {
 
     fn rule(&self, weights: &Weights, matches: Vec<Value>, backends: Vec<Value>) -> Value {
         let service = &self.canary.spec.service;
-        let mut rule = json!({"matches": matches, "backendRefs": backends});
+        let mut rule = json!({"backendRefs": backends});
+        // Without conditions, a rule of a GRPCRoute is for all requests. One of an HTTPRoute has a path at least, as in Flagger.
+        if !matches.is_empty() || grpc::of(self.canary).is_none() {
+            rule["matches"] = Value::Array(matches);
+        }
         let mut filters = filters::wanted(self.version, self.canary);
         if weights.mirrored {
             // Flagger adds the copies in blue/green releases only. In other releases it waits for them for ever.

@@ -545,7 +545,7 @@ fn a_release_on_v1beta1_does_not_wait_for_the_gateway() {
     for (version, waits) in [(GatewayApi::V1, true), (GatewayApi::V1Beta1, false)] {
         let mut snapshot =
             crate::routers::tests::reconciled(&version, before.clone(), &Weights::PRIMARY);
-        let name = snapshot.reference(version.kind(), "podinfo");
+        let name = snapshot.reference(version.kind(&snapshot.canary), "podinfo");
         let live = snapshot.objects.get_mut(&name).unwrap();
         let parent = live["spec"]["parentRefs"][0].clone();
         live["metadata"]["generation"] = json!(1);

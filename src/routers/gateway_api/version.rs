@@ -1,6 +1,6 @@
 //! The versions of Gateway API.
 
-use crate::{routers::affinity::Sides, snapshot::Kind};
+use crate::{api::canary::Canary, routers::affinity::Sides, snapshot::Kind};
 
 /// The router of Gateway API, in one version of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,9 +12,10 @@ pub enum GatewayApi {
 }
 
 impl GatewayApi {
-    /// The kind of the route in this version.
-    pub const fn kind(self) -> Kind {
+    /// The kind of a Canary's route in this version.
+    pub fn kind(self, canary: &Canary) -> Kind {
         match self {
+            Self::V1 if canary.spec.service.grpc.is_some() => Kind::GrpcRoute,
             Self::V1 => Kind::HttpRoute,
             Self::V1Beta1 => Kind::HttpRouteV1Beta1,
         }

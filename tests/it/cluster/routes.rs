@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testbed::wait::until;
 
-use super::{Outcome, Scenario, ensure, equal, text};
+use super::{Outcome, PATIENCE, Scenario, ensure, equal, text};
 use flagger_rs::snapshot::Kind;
 
 /// Creates a canary with this provider and waits until it is initialized.
@@ -148,6 +148,54 @@ pub async fn gateway_api_shares_traffic_step_by_step_and_rolls_back(s: Scenario<
         weights(&rules(&s).await?, 0) == [100, 0],
         "all to the primary",
     )
+}
+
+/// The API server adds its defaults to a GRPCRoute, too, which are no drift.
+pub async fn gateway_api_shares_calls_of_grpc_by_a_grpc_route(s: Scenario<'_>) -> Outcome {
+    let service = json!({"grpc": {"methods": [{"service": "shop.Cart", "method": "Add"}, {"service": "shop.Pay"}]},
+        "match": [{"headers": {"x-b": {"exact": "2"}, "x-a": {"regex": "1.*"}}}], "hosts": ["grpc.example.com"]});
+    initialized(
+        &s,
+        "gatewayapi:v1",
+        service,
+        json!({"stepWeight": 25, "maxWeight": 50}),
+    )
+    .await?;
+    let route = async || s.get(Kind::GrpcRoute, "podinfo").await;
+    let has = async |expected: [i64; 2], what: &str| {
+        until(Duration::from_secs(15), what, async || {
+            let found = weights(&route().await?["spec"]["rules"], 0);
+            (found == expected)
+                .then_some(())
+                .ok_or(format!("{found:?}"))
+        })
+        .await
+        .map_err(text)
+    };
+    has([100, 0], "all to the primary").await?;
+    let matches = route().await?["spec"]["rules"][0]["matches"].clone();
+    ensure(matches[1]["method"]["service"] == "shop.Pay", &matches)?;
+    let none = s.get(Kind::HttpRoute, "podinfo").await;
+    ensure(none.is_err(), "an HTTPRoute beside the GRPCRoute")?;
+    s.image("3.1.1").await?;
+    s.line("Progressing 25").await?;
+    has([75, 25], "the first step").await?;
+    // A user edits the route. The operator repairs it.
+    let edit = json!({"spec": {"hostnames": ["other.example.com"]}});
+    s.patch("grpcroute", "podinfo", &edit).await?;
+    until(PATIENCE, "the route to be repaired", async || {
+        let spec = route().await?["spec"].take();
+        let is_repaired = spec["hostnames"] == json!(["grpc.example.com"]);
+        is_repaired.then_some(()).ok_or(spec.to_string())
+    })
+    .await
+    .map_err(text)?;
+    s.phase("Succeeded").await?;
+    has([100, 0], "all to the primary").await?;
+    // It was created, had three weights and one edit, and was repaired: no default was taken for drift.
+    let generation = route().await?["metadata"]["generation"].as_i64();
+    let are_few = generation.is_some_and(|versions| versions <= 6);
+    ensure(are_few, format!("{generation:?} versions"))
 }
 
 pub async fn gateway_api_copies_requests_in_blue_green(s: Scenario<'_>) -> Outcome {

@@ -7,10 +7,18 @@ use crate::{
     workload::metadata::last_applied,
 };
 
-/// The kind of an object, if the operator knows it.
+/// The group whose objects have the same fields in all versions.
+const ISTIO: &str = "networking.istio.io";
+
+/// The kind of an object, if the operator knows it. A manifest of Istio may be of another version than the operator reads.
 pub fn kind(object: &Value) -> Option<Kind> {
+    let version = object["apiVersion"].as_str()?;
+    let is_istio = version.split('/').next() == Some(ISTIO);
     let mut kinds = Kind::ALL.iter().copied();
-    kinds.find(|kind| object["kind"] == kind.name() && object["apiVersion"] == kind.api_version())
+    kinds.find(|kind| {
+        let is_same = version == kind.api_version() || is_istio && kind.group_version().0 == ISTIO;
+        is_same && object["kind"] == kind.name()
+    })
 }
 
 /// The write that applies a manifest to an object. A Canary gets the spec of the manifest as it is. Of other objects, fields that the
@@ -19,6 +27,7 @@ pub fn write(object: &ObjectRef, live: Option<&Value>, manifest: &Value) -> Writ
     let mut manifest = manifest.clone();
     if let Some(fields) = manifest.as_object_mut() {
         fields.remove("status");
+        fields.insert("apiVersion".to_owned(), json!(object.kind.api_version()));
         let metadata = fields.entry("metadata").or_insert_with(|| json!({}));
         if !object.kind.is_cluster_scoped() {
             metadata["namespace"] = json!(object.namespace);

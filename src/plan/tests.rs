@@ -130,6 +130,23 @@ fn a_canary_gets_the_spec_of_its_manifest_and_others_keep_what_it_does_not_name(
     );
 }
 
+/// The user's VirtualService is of Istio's newest version, and the API server refuses an object of another version than the request's.
+#[test]
+fn a_manifest_of_istio_may_be_of_any_version() {
+    for version in ["v1", "v1beta1", "v1alpha3"] {
+        let api_version = format!("networking.istio.io/{version}");
+        let manifest = json!({"apiVersion": api_version, "kind": "VirtualService", "metadata": {"name": "web"}});
+        assert_eq!(kind(&manifest), Some(Kind::VirtualService));
+        let write = super::write(&object(Kind::VirtualService), None, &manifest);
+        let crate::snapshot::Action::Create(created) = write.action else {
+            panic!()
+        };
+        assert_eq!(created["apiVersion"], "networking.istio.io/v1beta1");
+    }
+    let other = json!({"apiVersion": "gateway.networking.k8s.io/v1alpha2", "kind": "TLSRoute"});
+    assert_eq!(kind(&other), None);
+}
+
 /// As `kubectl apply` does.
 #[test]
 fn a_field_that_the_last_manifest_had_and_this_one_has_not_is_removed() {

@@ -411,7 +411,7 @@ mod tests {
                 "[0].affinity: name the rules in `rules`, because they do not lead to the canary all the time",
             ),
             (
-                "[{kind: HTTPRoute, name: a, debugHeader: {name: x, value: y}}]",
+                "[{kind: HTTPRoute, name: a, debugHeader: {name: x, value: v}}]",
                 "[0].debugHeader: this needs mode Template of an HTTPRoute or a GRPCRoute",
             ),
             (

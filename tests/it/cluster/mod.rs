@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | how does the operator run here? | `rig.rs` |
 //! | what is a scenario, what can it change, what can it observe? | `scenario.rs`, `edits.rs`, `observations.rs` |
-//! | which scenarios are there? | `releases.rs`, `actions.rs`, `client.rs`, `plan.rs`, `records.rs`, `gates.rs`, `routes.rs`, `own_routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs`, `ownership.rs`, `capacity.rs`, `restore.rs`, `labels.rs` |
+//! | which scenarios are there? | `releases.rs`, `actions.rs`, `client.rs`, `plan.rs`, `records.rs`, `gates.rs`, `routes.rs`, `own_routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `gitops_routes.rs`, `other_actors.rs`, `ownership.rs`, `capacity.rs`, `restore.rs`, `labels.rs` |
 //! | which problems of users are played? | `field/` |
 //! | which faults does a release survive? | `faults.rs`, `survival.rs`, observed by `traffic.rs` |
 //! | can the operator replace Flagger? | `takeover.rs` |
@@ -24,6 +24,7 @@ mod faults;
 mod field;
 mod gates;
 mod gitops;
+mod gitops_routes;
 mod gloo;
 mod ingress;
 mod inputs;
@@ -158,6 +159,14 @@ async fn the_operator_on_a_real_control_plane() {
         gitops::flux_reverts_nothing_of_a_release,
         gitops::argo_cd_reverts_nothing_of_a_release,
         gitops::replicas_in_git_bring_back_pods_that_get_no_request,
+        gitops_routes::flux_adopts_the_weights_of_a_route_and_applies_all_else,
+        gitops_routes::an_older_flux_creates_a_route_and_never_writes_it_again,
+        gitops_routes::argo_cd_writes_weights_only_if_git_changes_the_route,
+        gitops_routes::argo_cd_does_the_same_by_server_side_apply,
+        gitops_routes::a_path_that_flux_ignores_too_early_gives_the_canary_half_of_the_requests,
+        gitops_routes::the_policy_merge_of_flux_would_keep_no_weights,
+        gitops_routes::each_part_of_the_recipe_for_argo_cd_keeps_the_weights,
+        gitops_routes::respect_ignore_differences_would_freeze_the_rules_of_a_route,
         services::a_service_of_two_ports_is_given_back_to_the_byte,
         services::a_service_that_is_applied_again_is_given_back_as_applied,
     );

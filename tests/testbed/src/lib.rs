@@ -71,6 +71,7 @@ pub mod client;
 pub mod control_plane;
 pub mod fakes;
 pub mod folder;
+pub mod gitops;
 pub mod grpc;
 pub mod helm;
 pub mod https;

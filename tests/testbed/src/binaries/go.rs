@@ -41,6 +41,26 @@ impl Module {
         fs::write(self.work.join("go.mod"), text).map_err(|e| Error::io(&self.work, e))
     }
 
+    /// Takes over the `replace` lines of the module's own `go.mod`, which Go ignores in a dependency. Lines that lead to folders of the module
+    /// are left out.
+    pub fn keep_replacements(&mut self) -> Result<(), Error> {
+        let file = self.downloaded("GoMod")?;
+        let text = fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
+        for line in text.lines() {
+            let line = line.trim().trim_start_matches("replace ");
+            if line.contains(" => ") && !line.contains(" => .") && !line.starts_with("//") {
+                self.replace += &format!("replace {line}\n");
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a source file of a program of our own, which uses the module.
+    pub fn add(&self, name: &str, text: &str) -> Result<(), Error> {
+        let file = self.work.join(name);
+        fs::write(&file, text).map_err(|e| Error::io(&file, e))
+    }
+
     /// Downloads the program's module and resolves its dependencies.
     pub fn get(&self) -> Result<(), Error> {
         self.write()?;

@@ -9,9 +9,13 @@ use std::{
 use crate::{
     api::canary::Canary,
     metrics::Queried,
+    routers::own_routes,
     snapshot::{Kind, ObjectRef, TargetKind, references},
     workload::history,
 };
+
+/// The verbs for routes of the user, which the operator neither creates nor replaces.
+const WEIGHTS: &[&str] = &["get", "list", "watch", "patch"];
 
 /// One right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,11 +114,7 @@ pub fn rights(
             needed.add("flagger.app", "canaries", &["patch"], namespace);
         }
         needed.add("", "events", &["get", "create", "patch"], namespace);
-        for object in objects {
-            let (group, _) = object.kind.group_version();
-            let kind = object.kind;
-            needed.add(group, kind.plural(), kind.verbs(), &object.namespace);
-        }
+        needed.add_objects(canary, objects);
         for query in queried {
             if let Some((group, resource, verbs)) = query.rights {
                 needed.add(group, resource, verbs, &query.namespace);
@@ -140,6 +140,14 @@ pub fn rights(
     needed.rights
 }
 
+/// The routes of the user in which the operator sets weights, or which it has to give back.
+fn users_routes(canary: &Canary) -> BTreeSet<ObjectRef> {
+    let named = own_routes::named(canary).unwrap_or_default();
+    let recorded = canary.status.as_ref().map(own_routes::recorded);
+    let used = named.into_iter().chain(recorded.unwrap_or_default());
+    used.map(|used| used.route).collect()
+}
+
 /// The kinds that are listed when they are needed: the former versions of the target, and the pods of a version that does not become ready.
 fn beside(canary: &Canary) -> impl Iterator<Item = Kind> {
     let target = TargetKind::of(canary);
@@ -154,6 +162,20 @@ struct Needed<'a> {
 }
 
 impl Needed<'_> {
+    fn add_objects(&mut self, canary: &Canary, objects: &BTreeSet<ObjectRef>) {
+        let users = users_routes(canary);
+        for object in objects {
+            let (group, _) = object.kind.group_version();
+            let kind = object.kind;
+            let verbs = if users.contains(object) {
+                WEIGHTS
+            } else {
+                kind.verbs()
+            };
+            self.add(group, kind.plural(), verbs, &object.namespace);
+        }
+    }
+
     fn add(
         &mut self,
         group: &'static str,
@@ -264,6 +286,25 @@ mod tests {
                 "watch deployments.apps in all namespaces",
             ]
         );
+    }
+
+    /// The person who grants the rights should not give the operator more than it uses on routes of others.
+    #[test]
+    fn a_route_of_the_user_needs_no_right_to_create_or_replace_it() {
+        let refs = json!([{"kind": "HTTPRoute", "name": "podinfo"}, {"kind": "GRPCRoute", "name": "podinfo"}]);
+        let spec = json!({"service": {"port": 80, "routeRefs": refs}});
+        let kinds = [Kind::HttpRoute, Kind::GrpcRoute];
+        let of_routes = |spec: Value| {
+            let seen = words(&rights(&[subject(spec, &kinds)], &Scope::All, None, true));
+            let seen = seen.into_iter().filter(|right| right.contains("routes."));
+            let verbs = seen.map(|right| right.split(".gateway").next().unwrap().to_owned());
+            verbs.collect::<BTreeSet<_>>()
+        };
+        let expected = ["get", "list", "patch", "watch"];
+        let expected = ["grpcroutes", "httproutes"]
+            .map(|plural| expected.map(|verb| format!("{verb} {plural}")));
+        assert_eq!(of_routes(spec), expected.into_iter().flatten().collect());
+        assert!(of_routes(json!({})).contains("create httproutes"));
     }
 
     #[test]

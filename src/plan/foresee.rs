@@ -7,13 +7,14 @@ use jiff::SignedDuration;
 use serde_json::Value;
 
 use crate::{
-    api::canary::{CanaryPhase, CanaryStatus},
+    api::canary::{CanaryPhase, CanaryStatus, Strategy},
     notifications::{EventKind, Notification},
+    providers,
     rollout::{
         self, Decision, Evidence, FirstAction, Preview, Requeue, audit, decide, is_in_run,
         new_version, preview, spec_problem,
     },
-    snapshot::{Action, Changed, ObjectRef, Snapshot, Tick, Write},
+    snapshot::{Action, Changed, ObjectRef, Snapshot, Tick, Weights, Write},
 };
 
 /// The most decisions in a row. An initialization takes about ten.
@@ -279,6 +280,25 @@ pub fn result(write: &Write, before: Option<&Value>) -> Option<Value> {
             Some(object)
         }
     }
+}
+
+/// The writes into routes of the user (`routeRefs`) at the first step of the next run; none if the Canary names no route, if a run has got
+/// further, or if the routes get no weights before the promotion.
+///
+/// # Errors
+/// The weights of a route cannot be set.
+pub fn first_step(snapshot: &Snapshot) -> Result<Vec<Write>, String> {
+    let (canary, router) = (&snapshot.canary, providers::router(snapshot));
+    let phase = snapshot.phase();
+    let is_before = !is_in_run(phase) || phase == CanaryPhase::Progressing;
+    let is_before = is_before && snapshot.status().canary_weight == 0;
+    let has_steps = canary.strategy() == Strategy::Canary && !canary.skip_analysis();
+    if !router.are_users() || !is_before || !has_steps {
+        return Ok(Vec::new());
+    }
+    let weight = u8::try_from(canary.next_weight(0)).unwrap_or(100);
+    let writes = router.set_weights(snapshot, &Weights::canary(weight));
+    writes.map_err(|why| why.to_string())
 }
 
 /// The Canary under analysis, so that the objects which its metrics need are read.

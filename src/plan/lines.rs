@@ -21,6 +21,12 @@ pub fn lines(plan: &Plan, width: usize) -> Vec<Line> {
     for change in &plan.changes {
         lines.extend(changed(change, width));
     }
+    if !plan.first_step.is_empty() {
+        let head = Line::plain("  ").and(Style::Strong, "at the first step of the next run");
+        lines.push(head.and(Style::Plain, ":"));
+        let changes = plan.first_step.iter();
+        lines.extend(changes.flat_map(|change| changed(change, width)));
+    }
     let mut paragraph = |word: &str, style: Style, text: String| {
         let line = Line::plain("  ").and(style, word);
         let line = line.and(Style::Plain, format!(": {text}"));

@@ -21,7 +21,7 @@ mod way;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-pub use foresee::{Foreseen, Foresight, Next, analysed, result};
+pub use foresee::{Foreseen, Foresight, Next, analysed, first_step, result};
 pub use lines::lines;
 pub use manifest::{kind, write};
 pub use way::{UNTRUSTED, Way, way};
@@ -43,6 +43,8 @@ pub struct Plan {
     pub name: String,
     /// The Canary itself if a manifest changes it, then the objects that the operator would write, each once, in the order of the writes.
     pub changes: Vec<Change>,
+    /// What the operator would write into routes of the user (`routeRefs`) at the first step of the next run.
+    pub first_step: Vec<Change>,
     /// The obstacles to a release.
     pub problems: Vec<String>,
     /// Other Canaries that claim an object of this one.
@@ -177,7 +179,8 @@ pub const YOU: &str = "you";
 impl Plan {
     /// The answer of the plan: whether something prevents a release.
     pub fn answer(&self) -> Answer {
-        let is_refused = self.changes.iter().any(|change| change.refused.is_some());
+        let mut writes = self.changes.iter().chain(&self.first_step);
+        let is_refused = writes.any(|change| change.refused.is_some());
         let operator_lacks = self.missing_rights.iter().any(|right| right.who != YOU);
         if is_refused || operator_lacks || !self.problems.is_empty() || !self.conflicts.is_empty() {
             Answer::Bad

@@ -320,6 +320,7 @@ fn example() -> Plan {
         namespace: "test".to_owned(),
         name: "podinfo".to_owned(),
         changes: changes.shown(),
+        first_step: Vec::new(),
         problems: vec!["canary podinfo.test is not run: an \u{1b}[31mobstacle".to_owned()],
         conflicts: vec![Conflict {
             canary: "older".to_owned(),
@@ -443,6 +444,7 @@ fn a_plan_for_scripts_is_json() {
             "changes",
             "comparisons",
             "conflicts",
+            "firstStep",
             "metrics",
             "missingRights",
             "name",

@@ -34,6 +34,7 @@ use crate::{
         Answer, By, Changes, Conflict, Foresight, MissingRight, Next, Plan, Tried, YOU, kind,
         lines, list_json,
     },
+    providers::router,
     shell::{
         api_server::{ClusterError, person::Resource},
         controller::observe::{conflicting_among, empty_snapshot},
@@ -147,6 +148,7 @@ impl<'a> Planning<'a> {
         };
         let mut snapshot = empty_snapshot(canary, &self.canary, self.settings);
         snapshot.now = now();
+        self.own_routes(&mut snapshot).await?;
         self.conflicts(&mut snapshot).await?;
         self.workloads(&mut snapshot).await?;
         let mut foresight = Foresight::of(snapshot);
@@ -161,7 +163,8 @@ impl<'a> Planning<'a> {
                 Next::End => break,
             }
         }
-        let foreseen = foresight.end();
+        let mut foreseen = foresight.end();
+        self.first_step(&mut foreseen).await;
         self.plan.then = foreseen.then;
         if self.unread.is_empty() {
             self.plan.problems.extend(foreseen.problems);
@@ -210,6 +213,20 @@ impl<'a> Planning<'a> {
         }
     }
 
+    /// Reads the routes of the user that the Canary names: two Canaries may name one route, but not one rule of it.
+    async fn own_routes(&mut self, snapshot: &mut Snapshot) -> Result<(), Stop> {
+        let router = router(snapshot);
+        if !router.are_users() {
+            return Ok(());
+        }
+        let routes = router.sources(snapshot).into_iter().collect();
+        for (route, value) in self.objects(routes).await? {
+            snapshot.seen.insert(route.clone());
+            snapshot.objects.extend(value.map(|value| (route, value)));
+        }
+        Ok(())
+    }
+
     /// Finds the other Canaries of the namespace that claim the same objects.
     async fn conflicts(&mut self, snapshot: &mut Snapshot) -> Result<(), Stop> {
         let canaries = self.list(Kind::Canary).await?;
@@ -238,7 +255,8 @@ impl<'a> Planning<'a> {
                 Kind::Canary,
                 other.metadata.name.as_deref().unwrap_or_default(),
             );
-            let theirs = empty_snapshot(other.clone(), &reference, self.settings);
+            let mut theirs = empty_snapshot(other.clone(), &reference, self.settings);
+            theirs.objects.clone_from(&snapshot.objects);
             let claims = std::iter::once(snapshot.canary.clone());
             if let Some(conflict) = conflicting_among(&theirs, claims) {
                 let (kind, name) = (conflict.object.kind.name(), &conflict.object.name);

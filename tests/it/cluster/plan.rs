@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use testbed::{folder::Folder, wait::until};
 
 use super::{Outcome, PATIENCE, Scenario, client::Finished, ensure, text, workload};
+use crate::files;
 
 /// The kinds of objects that a plan is about.
-const KINDS: &str = "canaries,deployments,services,horizontalpodautoscalers,virtualservices,destinationrules,configmaps,secrets";
+const KINDS: &str = "canaries,deployments,services,horizontalpodautoscalers,virtualservices,destinationrules,httproutes,configmaps,secrets";
 
 pub async fn a_plan_shows_the_writes_of_the_operator_and_makes_none(s: Scenario<'_>) -> Outcome {
     s.initialized(json!({"stepWeight": 20, "maxWeight": 60}))
@@ -50,6 +51,7 @@ pub async fn a_plan_shows_the_writes_of_the_operator_and_makes_none(s: Scenario<
 
     s.of_an_edit(&folder).await?;
     s.of_a_new_canary(&folder).await?;
+    s.of_a_route_of_the_user(&folder).await?;
     s.of_what_is_in_the_way(&folder).await?;
     s.of_few_rights(&folder).await?;
 
@@ -273,6 +275,77 @@ impl Scenario<'_> {
                 .contains("\u{1b}[32m+  name: shop-primary\u{1b}[0m"),
             &colored,
         )
+    }
+
+    /// The route is in the same files as the Canary, and then in the cluster.
+    async fn of_a_route_of_the_user(&self, folder: &Folder) -> Outcome {
+        let example =
+            |file: &str| files::objects(&files::path("examples/gitops").join(file)).remove(0);
+        let [mut route, mut canary] = ["route.yaml", "canary.yaml"].map(example);
+        let mut target = workload()[0].clone();
+        canary["spec"]["targetRef"]["name"] = json!("shop");
+        canary["spec"]["service"]["name"] = json!("podinfo-of-shop");
+        canary["spec"]
+            .as_object_mut()
+            .ok_or("no spec")?
+            .remove("autoscalerRef");
+        canary["metadata"]["name"] = json!("shop");
+        target["metadata"]["name"] = json!("shop");
+        for labels in [
+            "/metadata/labels",
+            "/spec/selector/matchLabels",
+            "/spec/template/metadata/labels",
+        ] {
+            target.pointer_mut(labels).unwrap()["app"] = json!("shop");
+        }
+        for (place, name) in ["podinfo-of-shop", "podinfo-of-shop-canary"]
+            .iter()
+            .enumerate()
+        {
+            route["spec"]["rules"][0]["backendRefs"][place]["name"] = json!(name);
+        }
+        for object in [&mut route, &mut canary, &mut target] {
+            object["metadata"]["namespace"] = json!(self.ns);
+        }
+        let account = ["--account", "istio-system/flagger"];
+        let file = self.file(folder, &[target.clone(), canary.clone(), route.clone()])?;
+        let args = [&["-f", &file][..], &account].concat();
+        let planned = self.planned("kim", &args).await?;
+        let is_shown = |planned: &Planned| {
+            let step = &planned.json["items"][0]["firstStep"][0];
+            let diff = step["diff"].as_str().unwrap_or_default();
+            let weights = [
+                "-      weight: 100\n",
+                "+      weight: 90\n",
+                "-      weight: 0\n",
+                "+      weight: 10\n",
+            ];
+            step["kind"] == "HTTPRoute" && weights.iter().all(|line| diff.contains(line))
+        };
+        ensure(planned.code == 0 && is_shown(&planned), &planned)?;
+        ensure(
+            planned.json["items"][0]["firstStep"][0]["untried"].is_string(),
+            &planned,
+        )?;
+
+        self.apply(&route).await?;
+        let file = self.file(folder, &[target.clone(), canary.clone()])?;
+        let args = [&["-f", &file][..], &account].concat();
+        let planned = self.planned("kim", &args).await?;
+        ensure(planned.code == 0 && is_shown(&planned), &planned)?;
+        ensure(
+            planned.json["items"][0]["firstStep"][0]["untried"].is_null(),
+            &planned,
+        )?;
+
+        canary["spec"]["service"]["routeRefs"][0]["rules"] = json!(["web"]);
+        let file = self.file(folder, &[target, canary])?;
+        let planned = self.planned("kim", &["-f", &file]).await?;
+        ensure(
+            planned.code == 1 && planned.has("problems", "has no rule named web"),
+            &planned,
+        )?;
+        self.delete("httproute", "shop").await
     }
 
     /// A plan names the reason for which the API server or the operator would refuse the Canary.

@@ -74,15 +74,22 @@ async fn plan_with(
                 json!({"kind": "Status", "status": "Failure", "code": code, "reason": "Invalid", "message": message}),
             ));
         }
-        if is_write {
-            return Some((201, request.body.clone()));
-        }
         let is_named = |object: &&Value| {
             let name = object["metadata"]["name"].as_str().unwrap();
             let plural = kind(object).unwrap().plural();
             path.ends_with(&format!("/{plural}/{name}"))
         };
-        if let Some(found) = cluster.iter().find(is_named) {
+        let found = cluster.iter().find(is_named);
+        if is_write {
+            let patch = serde_json::from_value::<json_patch::Patch>(request.body.clone());
+            let patched = found.zip(patch.ok()).and_then(|(object, patch)| {
+                let mut object = object.clone();
+                json_patch::patch(&mut object, &patch).ok()?;
+                Some((200, object))
+            });
+            return Some(patched.unwrap_or_else(|| (201, request.body.clone())));
+        }
+        if let Some(found) = found {
             return Some((200, found.clone()));
         }
         let is_list =
@@ -190,6 +197,128 @@ async fn a_plan_shows_no_value_of_a_secret_whatever_the_api_server_says_about_it
     let refused = Some((Kind::Deployment, 422));
     let shown = shown(Box::pin(plan(&manifests, cluster, refused)).await);
     assert!(shown.contains("is invalid: data[token]"), "{shown}");
+}
+
+/// A Canary of this name that names a rule of the route `shop`.
+fn with_route(name: &str) -> Value {
+    let mut canary = canary();
+    canary["metadata"]["name"] = json!(name);
+    canary["spec"]["targetRef"]["name"] = json!(name);
+    canary["spec"]["service"]["routeRefs"] =
+        json!([{"kind": "HTTPRoute", "name": "shop", "rules": ["api"]}]);
+    canary["spec"]["analysis"]["metrics"] = json!([]);
+    canary
+}
+
+/// The target, and the route with these backends in its rule.
+fn routed(backends: Value) -> Vec<Value> {
+    let template_of = json!({"metadata": {"labels": {"app": "podinfo"}}, "spec": {"containers": [{"name": "app", "image": "podinfo:1"}]}});
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "podinfo", "namespace": "test", "uid": "u"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "podinfo"}}, "template": template_of}});
+    let route = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": "shop", "namespace": "test", "uid": "r", "generation": 1},
+        "spec": {"rules": [{"name": "api", "backendRefs": backends}]}});
+    vec![deployment, route]
+}
+
+fn backend(name: &str, weight: u64) -> Value {
+    json!({"name": name, "port": 80, "weight": weight})
+}
+
+/// Otherwise a user sees only at the first release what the operator does with the route.
+#[tokio::test]
+async fn a_plan_shows_what_the_first_step_writes_into_a_route_of_the_user() {
+    let cluster = routed(json!([
+        backend("podinfo", 200),
+        backend("podinfo-canary", 0)
+    ]));
+    let planned = Box::pin(plan(&[with_route("podinfo")], cluster, None)).await;
+    assert_eq!(planned.problems, Vec::<String>::new());
+    let is_route = |change: &&crate::plan::Change| change.kind == "HTTPRoute";
+    assert_eq!(planned.changes.iter().find(is_route), None);
+    let [step] = planned.first_step.as_slice() else {
+        panic!("{planned:?}");
+    };
+    let changed = step.diff.lines().skip(2);
+    let changed: Vec<_> = changed
+        .filter(|line| line.starts_with(['-', '+']))
+        .collect();
+    let weights = ["200", "180", "0", "20"].map(|weight| format!("weight: {weight}"));
+    let marks = ["-", "+", "-", "+"];
+    for ((line, weight), mark) in changed.iter().zip(&weights).zip(marks) {
+        assert!(
+            line.starts_with(mark) && line.ends_with(weight.as_str()),
+            "{changed:?}"
+        );
+    }
+    assert_eq!(changed.len(), 4, "{changed:?}");
+    assert!(shown(planned).contains(
+        "  at the first step of the next run:\n  update HTTPRoute shop (by the operator)\n"
+    ));
+}
+
+#[tokio::test]
+async fn a_plan_names_a_canary_that_sets_weights_in_the_same_rule() {
+    let backends = ["alpha", "podinfo"]
+        .map(|name| [backend(name, 100), backend(&format!("{name}-canary"), 0)]);
+    let cluster = routed(json!(backends.as_flattened()));
+    // Neither is in the cluster, so the first one counts as older.
+    for [own, other] in [["alpha", "podinfo"], ["podinfo", "alpha"]] {
+        let manifests = [with_route(own), with_route(other)];
+        let planned = Box::pin(plan(&manifests, cluster.clone(), None)).await;
+        let expected = Conflict {
+            canary: other.to_owned(),
+            object: "HTTPRoute shop".to_owned(),
+            not_run: other.to_owned(),
+        };
+        assert_eq!(planned.conflicts, [expected]);
+    }
+    let apart = routed(json!(backends[1]));
+    let manifests = [with_route("podinfo"), with_route("alpha")];
+    let planned = Box::pin(plan(&manifests, apart, None)).await;
+    assert_eq!(planned.conflicts, []);
+}
+
+#[tokio::test]
+async fn a_plan_says_why_the_operator_cannot_set_weights_in_a_route() {
+    let pair = |weight| json!([backend("podinfo", weight), backend("podinfo-canary", 0)]);
+    let mut sticky = routed(pair(100));
+    sticky[1]["spec"]["rules"][0]["sessionPersistence"] = json!({"type": "Cookie"});
+    let mut renamed = routed(pair(100));
+    renamed[1]["spec"]["rules"][0]["name"] = json!("web");
+    let mut missing = routed(pair(100));
+    missing.pop();
+    for (cluster, why) in [
+        (sticky, "sessionPersistence"),
+        (renamed, "has no rule named api"),
+        (missing, "not found"),
+        (routed(pair(1)), "add up to 1 "),
+        (routed(pair(0)), "the weights 0 for both versions"),
+        (
+            routed(json!([backend("podinfo", 100)])),
+            "does not lead to podinfo-canary",
+        ),
+    ] {
+        let planned = Box::pin(plan(&[with_route("podinfo")], cluster, None)).await;
+        assert_eq!(planned.answer(), Answer::Bad, "{planned:?}");
+        let [problem] = planned.problems.as_slice() else {
+            panic!("{why}: {:?}", planned.problems);
+        };
+        assert!(problem.contains(why), "{why}: {problem}");
+        assert!(planned.first_step.is_empty(), "{planned:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_plan_shows_an_admission_that_refuses_the_first_step() {
+    let cluster = routed(json!([
+        backend("podinfo", 100),
+        backend("podinfo-canary", 0)
+    ]));
+    let refused = Some((Kind::HttpRoute, 422));
+    let planned = Box::pin(plan(&[with_route("podinfo")], cluster, refused)).await;
+    assert_eq!(planned.answer(), Answer::Bad, "{planned:?}");
+    assert!(planned.first_step[0].refused.is_some(), "{planned:?}");
 }
 
 /// A plan in all forms.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Planning, is_forbidden};
 use crate::{
-    plan::{By, Foresight, Tried, result, write},
+    plan::{By, Changes, Foreseen, Foresight, Tried, first_step, result, write},
     shell::{
         api_server::{ClusterError, trial::Unknown},
         client::trouble::Stop,
@@ -81,6 +81,33 @@ impl Planning<'_> {
     pub(super) async fn try_write(&mut self, foresight: &mut Foresight, write: &Write) {
         let object = &write.object;
         let before = foresight.snapshot().objects.get(object).cloned();
+        let tried = self.tried_by_operator(write, before).await;
+        if let Some(after) = tried.after.clone() {
+            foresight.written(object, after);
+        }
+        self.changes.add(tried);
+    }
+
+    /// Tries the writes of the first step of a run into routes of the user. A Canary with a problem has no first step.
+    pub(super) async fn first_step(&mut self, foreseen: &mut Foreseen) {
+        if !foreseen.problems.is_empty() {
+            return;
+        }
+        let mut changes = Changes::default();
+        match first_step(&foreseen.snapshot) {
+            Ok(writes) => {
+                for write in writes {
+                    let before = foreseen.snapshot.objects.get(&write.object).cloned();
+                    changes.add(self.tried_by_operator(&write, before).await);
+                }
+            }
+            Err(why) => foreseen.problems.push(why),
+        }
+        self.plan.first_step = changes.shown();
+    }
+
+    async fn tried_by_operator(&mut self, write: &Write, before: Option<Value>) -> Tried {
+        let object = &write.object;
         let mut tried = Self::tried(object, By::Operator, before);
         if self.changes.has(object) {
             // The dry run of an earlier write of this object was not stored, so a dry run of this write would be wrong.
@@ -94,10 +121,7 @@ impl Planning<'_> {
         } else {
             self.carry_out(write, &mut tried, Unknown::Dropped).await;
         }
-        if let Some(after) = tried.after.clone() {
-            foresight.written(object, after);
-        }
-        self.changes.add(tried);
+        tried
     }
 
     async fn carry_out(&mut self, write: &Write, tried: &mut Tried, unknown: Unknown) {

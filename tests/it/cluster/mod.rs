@@ -7,6 +7,7 @@
 //! | which scenarios are there? | `releases.rs`, `actions.rs`, `client.rs`, `plan.rs`, `records.rs`, `gates.rs`, `routes.rs`, `own_routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `gitops_routes.rs`, `other_actors.rs`, `ownership.rs`, `capacity.rs`, `restore.rs`, `labels.rs` |
 //! | which problems of users are played? | `field/` |
 //! | which faults does a release survive? | `faults.rs`, `survival.rs`, observed by `traffic.rs` |
+//! | do the tutorials that begin with another tool work as they are written? | `tutorials.rs` |
 //! | can the operator replace Flagger? | `takeover.rs` |
 //! | what does `flagger check` find? | `check.rs` |
 //! | are manifests, overlays and rights correct? | `manifests.rs`, `overlays.rs`, `rights.rs`, `installs.rs` |
@@ -53,6 +54,7 @@ mod survival;
 mod takeover;
 mod traefik;
 mod traffic;
+mod tutorials;
 
 use std::time::Duration;
 
@@ -167,6 +169,8 @@ async fn the_operator_on_a_real_control_plane() {
         gitops_routes::the_policy_merge_of_flux_would_keep_no_weights,
         gitops_routes::each_part_of_the_recipe_for_argo_cd_keeps_the_weights,
         gitops_routes::respect_ignore_differences_would_freeze_the_rules_of_a_route,
+        tutorials::a_canary_of_ingress_nginx_moves_to_gateway_api,
+        tutorials::a_rollout_of_argo_rollouts_moves_to_a_canary,
         services::a_service_of_two_ports_is_given_back_to_the_byte,
         services::a_service_that_is_applied_again_is_given_back_as_applied,
     );

@@ -74,7 +74,7 @@ pub const CONTOUR_PROGRAM: Set = Set {
 
 /// Envoy Gateway's control plane. Its Envoy is that of [`MESH`].
 pub const ENVOY_GATEWAY_PROGRAM: Set = Set {
-    title: "Envoy Gateway (about 4 minutes on 2 cores)",
+    title: "Envoy Gateway (about 3 minutes on 2 cores)",
     files: &["envoy-gateway"],
     folder: || format!("envoy-gateway-{ENVOY_GATEWAY}"),
     build: build_envoy_gateway,

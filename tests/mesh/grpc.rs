@@ -1,5 +1,7 @@
 //! A real gRPC client, ghz. It makes calls at a constant rate on one connection.
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::Value;
 use testbed::binaries;
 
@@ -49,20 +51,15 @@ pub async fn interrupt(rig: &Rig) {
 
 /// The number of calls that the pods with this label have answered.
 pub async fn answered(rig: &Rig, label: &str) -> u64 {
-    let names = [
-        "-n",
-        "test",
-        "get",
-        "pods",
-        "-l",
-        label,
-        "-o",
-        "jsonpath={.items[*].metadata.name}",
-    ];
+    let client = rig.cell.client();
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "test");
+    let labelled = ListParams::default().labels(label);
     let mut sum = 0;
-    for pod in rig.kubectl(&names).await.split_whitespace() {
+    for pod in pods.list(&labelled).await.unwrap() {
+        let pod = pod.name_any();
         let path = format!("/api/v1/namespaces/test/pods/{pod}:9797/proxy/metrics");
-        let metrics = rig.kubectl(&["get", "--raw", &path]).await;
+        let request = http::Request::get(path).body(Vec::new()).unwrap();
+        let metrics = client.request_text(request).await.unwrap();
         let mut values = metrics
             .lines()
             .filter_map(|line| line.strip_prefix("grpc_calls_total "));

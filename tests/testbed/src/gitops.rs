@@ -106,10 +106,7 @@ impl Flux {
             ));
         }
         let bytes = fs::read(&archive).map_err(io)?;
-        let digest: String = Sha256::digest(&bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digest = format!("{:x}", Sha256::digest(&bytes));
         let name = format!("{digest}.tar.gz");
         fs::rename(&archive, self.folder.join(&name)).map_err(io)?;
         let artifact = json!({"url": format!("{}/{name}", self.address), "path": name, "digest": format!("sha256:{digest}"),

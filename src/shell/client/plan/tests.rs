@@ -262,7 +262,7 @@ async fn a_plan_names_a_canary_that_sets_weights_in_the_same_rule() {
     let backends = ["alpha", "podinfo"]
         .map(|name| [backend(name, 100), backend(&format!("{name}-canary"), 0)]);
     let cluster = routed(json!(backends.as_flattened()));
-    // Neither is in the cluster, so the first one counts as older.
+    // Neither is in the cluster. The planned one counts as older.
     for [own, other] in [["alpha", "podinfo"], ["podinfo", "alpha"]] {
         let manifests = [with_route(own), with_route(other)];
         let planned = Box::pin(plan(&manifests, cluster.clone(), None)).await;
@@ -276,7 +276,7 @@ async fn a_plan_names_a_canary_that_sets_weights_in_the_same_rule() {
     let apart = routed(json!(backends[1]));
     let manifests = [with_route("podinfo"), with_route("alpha")];
     let planned = Box::pin(plan(&manifests, apart, None)).await;
-    assert_eq!(planned.conflicts, []);
+    assert!(planned.conflicts.is_empty(), "{planned:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Builds Go programs, and runs commands with progress output.
 
 use std::{
+    fmt::Write,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -49,7 +50,7 @@ impl Module {
         for line in text.lines() {
             let line = line.trim().trim_start_matches("replace ");
             if line.contains(" => ") && !line.contains(" => .") && !line.starts_with("//") {
-                self.replace += &format!("replace {line}\n");
+                let _ = writeln!(self.replace, "replace {line}");
             }
         }
         Ok(())

@@ -350,8 +350,11 @@ fn no_step_waits_for_the_status_of_a_virtual_service() {
     assert_eq!(OwnRoutes.lag(&snapshot), None);
 }
 
-/// The VirtualServices of Istio's samples: for each, the Service that gets a Canary, and the lists and indices of the rules that lead to it.
-const SAMPLES: [(&str, &str, &[(&str, usize)]); 8] = [
+/// A VirtualService, the Service that gets a Canary, and the lists and indices of the rules that lead to it.
+type Sample = (&'static str, &'static str, &'static [(&'static str, usize)]);
+
+/// The VirtualServices of Istio's samples.
+const SAMPLES: [Sample; 8] = [
     ("bookinfo", "productpage", &[("http", 0)]),
     ("details", "details", &[("http", 0), ("http", 1)]),
     ("helloworld", "helloworld", &[("http", 0)]),

@@ -40,11 +40,14 @@ pub fn follow_spec(snapshot: &Snapshot) -> Option<Decision> {
         None => {}
     }
     match own_routes::retired(snapshot, &named) {
+        Ok(writes) if writes.is_empty() => {}
         Ok(mut writes) => {
             writes.retain(|write| !snapshot.leaves_out(write));
-            if !writes.is_empty() {
-                return Some(Decision::write(writes));
-            }
+            return if writes.is_empty() {
+                record_all(snapshot, &named, None)
+            } else {
+                Some(Decision::write(writes))
+            };
         }
         // The copy leads the requests to the primary, so the Canary goes on.
         Err(why) => return record_all(snapshot, &named, Some(&why.to_string())),

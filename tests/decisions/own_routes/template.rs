@@ -420,3 +420,40 @@ fn a_user_who_takes_the_affinity_back_in_the_middle_of_a_release_gets_the_route_
         sim.transcript()
     );
 }
+
+/// Otherwise the copy would lead requests beside the user's route, and nothing would remember it.
+#[test]
+fn a_copy_stays_on_record_while_the_api_server_refuses_to_take_its_parents() {
+    let mut sim = template(steps());
+    sim.run_until(CanaryPhase::Succeeded);
+    let of_copy = sim.snapshot.reference(Kind::HttpRoute, "web-flagger");
+    sim.snapshot.refused = Some(RefusedWrite {
+        object: of_copy.clone(),
+        why: "no".to_owned(),
+        generation: None,
+    });
+    sim.memory.mark_written(&of_copy);
+    sim.snapshot.canary.spec.service.route_refs = None;
+    edit(&mut sim, Kind::HttpRoute, |route| {
+        route["spec"]["parentRefs"] = json!([{"name": "public"}]);
+    });
+    sim.run(1);
+    assert!(copy(&sim)["spec"].get("parentRefs").is_some());
+    assert!(
+        sim.snapshot
+            .status()
+            .has_condition(ConditionType::RouteRefs)
+    );
+    sim.snapshot.refused = None;
+    sim.run(60);
+    assert!(
+        copy(&sim)["spec"].get("parentRefs").is_none(),
+        "{}",
+        sim.transcript()
+    );
+    assert!(
+        !sim.snapshot
+            .status()
+            .has_condition(ConditionType::RouteRefs)
+    );
+}

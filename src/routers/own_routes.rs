@@ -32,7 +32,7 @@ use crate::{
 use kinds::Place;
 pub use kinds::is_route;
 pub use objects::check_namespace;
-use objects::{forbidden, live, of_route, with_weights};
+use objects::{live, of_route, with_weights};
 use patch::patch;
 use rules::Rule;
 pub use used::{Used, named, record, recorded};
@@ -214,8 +214,10 @@ fn withdrawable<'a>(
     used: &Used,
     kept: &[Place],
 ) -> (Vec<Rule<'a>>, Option<RouteError>) {
-    let Some(route) = with_weights(snapshot, used) else {
-        return (Vec::new(), forbidden(snapshot, &used.route));
+    let route = match with_weights(snapshot, used) {
+        Ok(Some(route)) => route,
+        Ok(None) => return (Vec::new(), None),
+        Err(why) => return (Vec::new(), Some(why)),
     };
     let canary = &snapshot.canary;
     let (mut found, mut problem) = (Vec::new(), None);
@@ -244,9 +246,13 @@ fn withdrawals(
 ) -> Result<Vec<Write>, RouteError> {
     let (mut writes, mut problem) = (Vec::new(), None);
     for used in routes {
-        let Some(route) = with_weights(snapshot, used) else {
-            problem = problem.or_else(|| forbidden(snapshot, &used.route));
-            continue;
+        let route = match with_weights(snapshot, used) {
+            Ok(Some(route)) => route,
+            Ok(None) => continue,
+            Err(why) => {
+                problem = problem.or(Some(why));
+                continue;
+            }
         };
         // A rule that loses `affinity: accept` is given back first.
         let same = kept.iter().filter(|kept| {

@@ -127,7 +127,6 @@ fn restored(release: &Release<'_>) -> Vec<Write> {
     let snapshot = release.snapshot;
     let mut writes: Vec<_> = release.restored_apex().into_iter().collect();
     writes.extend(release.router.restore(snapshot));
-    writes.extend(own_routes::restored(snapshot).unwrap_or_default());
     // Objects that an older canary claims belong to that canary.
     let claimed = snapshot.conflicting_canary.as_ref();
     let is_claimed =
@@ -135,6 +134,8 @@ fn restored(release: &Release<'_>) -> Vec<Write> {
     writes.retain(|write| {
         ownership::foreign(snapshot, &write.object).is_none() && !is_claimed(write)
     });
+    // These are the user's in any case, and only the recorded rules change.
+    writes.extend(own_routes::restored(snapshot).unwrap_or_default());
     writes
 }
 

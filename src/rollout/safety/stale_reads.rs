@@ -18,8 +18,12 @@ pub fn stale_reads(snapshot: &Snapshot, plan: &Plan) -> Vec<ObjectRef> {
         let router = providers::router(snapshot);
         let is_unaccepted = router.accepted(snapshot).is_err();
         let routes = is_unaccepted.then(|| router.objects(&snapshot.canary));
+        let routes = routes.filter(|_| !router.are_users());
         let of_user = snapshot.seen.iter();
-        let of_user = of_user.filter(|object| is_users_route(snapshot, object));
+        let is_readable = |object: &&ObjectRef| !snapshot.forbidden.contains_key(*object);
+        let of_user = of_user
+            .filter(|object| is_users_route(snapshot, object))
+            .filter(is_readable);
         let workloads = target.into_iter().chain(primary);
         let routes = routes.into_iter().flatten();
         workloads.chain(routes).chain(of_user.cloned()).collect()

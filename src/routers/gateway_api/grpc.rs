@@ -11,6 +11,8 @@ use crate::{
     routers::{RouteError, route::text},
 };
 
+/// The most matches of a rule in Gateway API.
+const MATCHES: usize = 64;
 /// The conditions of a rule, besides methods.
 pub const KEYS: &[&str] = &["headers"];
 
@@ -41,6 +43,14 @@ pub fn check(version: GatewayApi, canary: &Canary) -> Result<(), RouteError> {
     let analysis = canary.spec.analysis.as_ref();
     if analysis.is_some_and(|analysis| analysis.session_affinity.is_some()) {
         return refuse("spec.analysis.sessionAffinity: clients of gRPC keep no cookies".to_owned());
+    }
+    let own = service.match_.as_ref().map_or(0, Vec::len).max(1);
+    let test = analysis.map_or(0, |analysis| analysis.match_.len()).max(1);
+    let count = grpc.methods.iter().flatten().count();
+    if count.saturating_mul(own).saturating_mul(test) > MATCHES {
+        return refuse(format!(
+            "spec.service.grpc.methods: together with the conditions these are more than {MATCHES} matches"
+        ));
     }
     let mut methods = grpc.methods.iter().flatten().map(method);
     if let Some(i) = methods.position(|method| method.is_empty()) {
@@ -201,6 +211,12 @@ mod tests {
                 json!({}),
                 affinity,
                 "spec.analysis.sessionAffinity: clients of gRPC keep no cookies",
+            ),
+            (
+                json!({"grpc": {"methods": vec![json!({"service": "a"}); 33]},
+                    "match": [{"headers": {"a": {"exact": "1"}}}, {"headers": {"b": {"exact": "1"}}}]}),
+                canary_analysis(),
+                "spec.service.grpc.methods: together with the conditions these are more than 64 matches",
             ),
             (
                 json!({"grpc": nameless}),

@@ -6,7 +6,7 @@ use super::{rules, used::Used};
 use crate::{
     routers::{
         RouteError,
-        route::{full_object, not_found},
+        route::{full_object, items, not_found},
     },
     snapshot::{ObjectRef, Snapshot, references},
     workload::ownership::Ownership,
@@ -34,14 +34,36 @@ pub fn live<'a>(snapshot: &'a Snapshot, route: &ObjectRef) -> Result<&'a Value, 
 }
 
 /// The route with the weights, if it exists. An object of others with the name of a copy is none.
-pub fn with_weights<'a>(snapshot: &'a Snapshot, used: &Used) -> Option<&'a Value> {
-    let live = snapshot.objects.get(&used.route)?;
-    let is_ours = || Ownership::of(live, &snapshot.canary) == Ownership::Own;
-    (used.template.is_none() || is_ours()).then_some(live)
+///
+/// # Errors
+/// The operator may not read it, or an object of others with the name of a copy leads requests to the canary.
+pub fn with_weights<'a>(
+    snapshot: &'a Snapshot,
+    used: &Used,
+) -> Result<Option<&'a Value>, RouteError> {
+    let canary = &snapshot.canary;
+    let Some(live) = snapshot.objects.get(&used.route) else {
+        return forbidden(snapshot, &used.route).map_or(Ok(None), Err);
+    };
+    if used.template.is_none() || Ownership::of(live, canary) == Ownership::Own {
+        return Ok(Some(live));
+    }
+    if has_parents(live) && rules::leads_beside(used, live, canary, &[]) {
+        return Err(RouteError::NoWeights(format!(
+            "{} is not the operator's copy and leads requests to the canary: take its weight there away, or delete it",
+            full_object(&used.route)
+        )));
+    }
+    Ok(None)
+}
+
+/// Whether a route leads requests.
+pub fn has_parents(route: &Value) -> bool {
+    items(route, "/spec/parentRefs").next().is_some()
 }
 
 /// The error about a route that the operator is not allowed to read; `None` if it is.
-pub fn forbidden(snapshot: &Snapshot, route: &ObjectRef) -> Option<RouteError> {
+fn forbidden(snapshot: &Snapshot, route: &ObjectRef) -> Option<RouteError> {
     let why = snapshot.forbidden.get(route)?;
     let text = format!("{} get error: {why}", full_object(route));
     Some(RouteError::NoWeights(text))

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     acceptance,
-    objects::{forbidden, live, of_route, with_weights},
+    objects::{has_parents, live, of_route, with_weights},
     patch::{operations, patch, weighed},
     rules::{self, Rule},
     used::Used,
@@ -21,7 +21,7 @@ use crate::{
         route::{full_object, items, new_object},
     },
     snapshot::{Action, ObjectRef, Snapshot, Weights, Write},
-    workload::metadata::{is_owned, owner_reference},
+    workload::{metadata::owner_reference, ownership::Ownership},
 };
 
 /// The beginning of the names of rules for testers.
@@ -55,19 +55,21 @@ pub fn copied(
         lead_debugging(&mut spec, &snapshot.canary, &header);
     }
     let spec = Value::Object(spec);
+    // A copy that an earlier Canary has left behind.
+    let is_orphan = |copy: &Value| Ownership::of(copy, &snapshot.canary) == Ownership::Unowned;
     let (action, failure) = match snapshot.objects.get(&used.route) {
         None => {
             let (kind, name) = (used.route.kind, &used.route.name);
             let object = new_object(snapshot, kind, name, [Map::new(), Map::new()], spec);
             (Action::Create(object), "create error: ")
         }
-        Some(copy) if is_owned(copy, &snapshot.canary) && is_same(&copy["spec"], &spec) => {
-            return Ok(None);
-        }
+        Some(copy) if !is_orphan(copy) && is_same(&copy["spec"], &spec) => return Ok(None),
         Some(copy) => {
             let mut wanted = copy.clone();
-            // A copy that an earlier Canary has left behind has no owner.
-            wanted["metadata"]["ownerReferences"] = json!([owner_reference(&snapshot.canary)]);
+            if is_orphan(copy) {
+                let owner = owner_reference(&snapshot.canary);
+                wanted["metadata"]["ownerReferences"] = json!([owner]);
+            }
             wanted["spec"] = spec;
             (Action::Replace(wanted), "update error: ")
         }
@@ -194,18 +196,18 @@ pub fn retired(
     template: &ObjectRef,
 ) -> Result<Option<Write>, RouteError> {
     let copy = &used.route;
-    let Some(live) = with_weights(snapshot, used).filter(|copy| has_parents(copy)) else {
+    let existing = with_weights(snapshot, used)?;
+    let Some(existing) = existing.filter(|copy| has_parents(copy)) else {
         return Ok(None);
     };
-    if let Some(why) = forbidden(snapshot, template) {
-        return Err(why);
-    }
-    // A user who has deleted the route wants no requests from it.
-    if let Some(source) = snapshot.objects.get(template) {
-        leads(live, template, source)?;
+    match live(snapshot, template) {
+        Ok(source) => leads(existing, template, source)?,
+        // A user who has deleted the route wants no requests from it.
+        Err(RouteError::NotFound { .. }) => {}
+        Err(why) => return Err(why),
     }
     let remove = json!({"op": "remove", "path": "/spec/parentRefs"});
-    Ok(Some(weighed(copy, live, vec![remove])))
+    Ok(Some(weighed(copy, existing, vec![remove])))
 }
 
 /// Checks that a route of the user leads the requests of its copy.
@@ -227,8 +229,4 @@ fn leads(copy: &Value, template: &ObjectRef, source: &Value) -> Result<(), Route
         )));
     }
     Ok(())
-}
-
-fn has_parents(route: &Value) -> bool {
-    items(route, "/spec/parentRefs").next().is_some()
 }

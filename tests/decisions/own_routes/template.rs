@@ -242,7 +242,7 @@ fn an_object_of_others_is_left_alone_when_the_canary_leaves_its_template_or_is_d
         let of_copy = sim.snapshot.reference(Kind::HttpRoute, "web-flagger");
         let mut other = route(Kind::HttpRoute);
         other["metadata"]["name"] = json!("web-flagger");
-        set_weights_of(&mut other, [60, 40]);
+        set_weights_of(&mut other, [100, 0]);
         sim.snapshot.objects.remove(&of_copy);
         sim.store(of_copy.clone(), other.clone());
         if deletes {
@@ -456,4 +456,27 @@ fn a_copy_stays_on_record_while_the_api_server_refuses_to_take_its_parents() {
             .status()
             .has_condition(ConditionType::RouteRefs)
     );
+}
+
+/// A tool has written the copy without its owner. The operator does not write it any more, and requests still reach the canary.
+#[test]
+fn a_copy_that_lost_its_owner_keeps_the_pods_of_the_canary_and_holds_a_rollback_up() {
+    let mut sim = template(steps());
+    run_until_weight(&mut sim, 20);
+    sim.metric = "42".to_owned();
+    let of_copy = sim.snapshot.reference(Kind::HttpRoute, "web-flagger");
+    let live = sim.snapshot.objects.get_mut(&of_copy).unwrap();
+    let owner = live["metadata"]["ownerReferences"].take();
+    sim.run(300);
+    assert_eq!(weights_of_copy(&sim), [80, 20], "{}", sim.transcript());
+    let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
+    assert_ne!(sim.snapshot.objects[&target]["spec"]["replicas"], 0);
+    let why =
+        "HTTPRoute web-flagger.test is not the operator's copy and leads requests to the canary";
+    assert!(sim.count_notified(why) > 0, "{}", sim.transcript());
+    let live = sim.snapshot.objects.get_mut(&of_copy).unwrap();
+    live["metadata"]["ownerReferences"] = owner;
+    sim.run(100);
+    assert_eq!(weights_of_copy(&sim), [100, 0], "{}", sim.transcript());
+    assert_eq!(sim.snapshot.objects[&target]["spec"]["replicas"], 0);
 }

@@ -1,5 +1,8 @@
 //! Routes of the user that cannot be used, or that another actor writes: the release waits with a reason, then it ends.
 
+use flagger_rs::rollout::{Decision, Evidence};
+use jiff::SignedDuration;
+
 use super::*;
 
 /// Argo CD may sync the route every few seconds: the version must neither lose its steps nor end by a step that it never had.
@@ -111,6 +114,17 @@ fn a_route_that_must_not_be_read_any_more_holds_the_release_up_then_ends_it() {
     sim.run(30);
     assert_eq!(weights(&sim, Kind::GrpcRoute), [60, 40]);
     assert!(sim.count_notified("web\" is forbidden") > 0);
+    // Before a rollback, objects that may be stale are read again. This one cannot be.
+    let mut late = sim.snapshot.clone();
+    late.now += SignedDuration::from_secs(100);
+    late.seen.extend(late.objects.keys().cloned());
+    late.seen.extend(late.forbidden.keys().cloned());
+    let Decision::Do(plan) = rollout::decide(&late, &Evidence::default()) else {
+        panic!("{}", sim.transcript());
+    };
+    let reread = rollout::stale_reads(&late, &plan);
+    assert!(reread.contains(&name(&sim, Kind::GrpcRoute)), "{reread:?}");
+    assert!(!reread.contains(&name(&sim, Kind::HttpRoute)), "{reread:?}");
     sim.run(100);
     assert_eq!(
         weights(&sim, Kind::GrpcRoute),

@@ -49,7 +49,8 @@ fn cases() -> Vec<Case> {
         "podinfo",
         json!({"provider": "gatewayapi:v1"}),
     )];
-    let cases = of_workloads.chain(of_routers).chain(grpc);
+    let copies = COPIES.map(|kind| (kind, "podinfo-flagger", json!({"provider": "kubernetes"})));
+    let cases = of_workloads.chain(of_routers).chain(grpc).chain(copies);
     let mut cases: Vec<_> = cases.collect();
     for (kind, _, spec) in &mut cases {
         spec["service"] =
@@ -57,9 +58,17 @@ fn cases() -> Vec<Case> {
         if *kind == Kind::GrpcRoute {
             spec["service"]["grpc"] = json!({});
         }
+        if COPIES.contains(kind) {
+            let parents = json!([{"name": "gw"}]);
+            let copy = json!({"kind": kind.name(), "name": "podinfo", "mode": "Template", "parentRefs": parents});
+            spec["service"]["routeRefs"] = json!([copy]);
+        }
     }
     cases
 }
+
+/// The kinds of routes that the operator creates only as copies of the user's.
+const COPIES: [Kind; 2] = [Kind::TlsRoute, Kind::TcpRoute];
 
 /// The first case of a kind.
 fn spec_for(kind: Kind) -> Value {
@@ -74,6 +83,11 @@ fn new(kind: Kind, spec: &Value) -> Simulation {
     let mut sim = Simulation::new(spec);
     match kind {
         Kind::ConfigMap | Kind::Secret => refer_to(&mut sim, kind, "color"),
+        kind if COPIES.contains(&kind) => {
+            let template = sim.snapshot.reference(kind, "podinfo");
+            let rule = json!({"backendRefs": [{"name": "podinfo", "port": 80}]});
+            sim.store(template, json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": {"rules": [rule]}}));
+        }
         Kind::ScaledObject => {
             let source = sim.snapshot.reference(kind, "podinfo");
             sim.store(source, json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": {"scaleTargetRef": {"name": "podinfo"}, "minReplicaCount": 2, "triggers": []}}));

@@ -322,12 +322,7 @@ pub async fn an_idle_canary_costs_no_request_and_a_step_three_writes(s: Scenario
         .await?;
     s.event("Initialization done").await?;
     // On a busy machine, pods are late at a tick, and an event reports it.
-    let waits = || {
-        let events = s.events();
-        let of_pods = |event: &&String| event.contains("not ready: waiting for rollout");
-        events.iter().filter(of_pods).count()
-    };
-    let waited = waits();
+    let waited = s.late_pods();
     let before = logged(&s).await?.len();
     a_step_costs_three_writes(&s, "virtualservices").await?;
     s.line("Succeeded 0").await?;
@@ -351,7 +346,8 @@ pub async fn an_idle_canary_costs_no_request_and_a_step_three_writes(s: Scenario
         .filter(|line| line.starts_with("get "))
         .collect();
     ensure(
-        release.len() == 26 + waits() - waited && reads == ["get deployments", "get deployments"],
+        release.len() == 26 + s.late_pods() - waited
+            && reads == ["get deployments", "get deployments"],
         format!("{} requests of a release: {release:?}", release.len()),
     )
 }

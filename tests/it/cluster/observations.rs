@@ -10,6 +10,9 @@ use testbed::{bed::ACCOUNT, wait::until};
 
 use super::{Outcome, PATIENCE, Scenario, text};
 
+/// A part of the events about pods that are not ready yet.
+const LATE_PODS: &str = "not ready: waiting for rollout";
+
 impl Scenario<'_> {
     /// The requests of the operator for objects of this namespace so far, and for those of the whole cluster whose names end with the
     /// namespace, without watches and the leader election. Each overlay gives its operator another account.
@@ -187,8 +190,21 @@ impl Scenario<'_> {
         self.seen.lock().unwrap().table.clone()
     }
 
-    /// All events that the event webhook received: type, phase, text.
+    /// The events that the event webhook received: type, phase, text. Those about pods that are late on a busy machine are left out.
     pub fn events(&self) -> Vec<String> {
+        let mut events = self.all_events();
+        events.retain(|line| !line.contains(LATE_PODS));
+        events
+    }
+
+    /// How many events say that pods are late.
+    pub fn late_pods(&self) -> usize {
+        let events = self.all_events();
+        let late = events.iter().filter(|line| line.contains(LATE_PODS));
+        late.count()
+    }
+
+    fn all_events(&self) -> Vec<String> {
         let calls = self.rig.bed.fakes.calls("events/all");
         calls
             .iter()
@@ -207,7 +223,6 @@ impl Scenario<'_> {
                     field("eventMessage")
                 )
             })
-            .filter(|line| !line.contains("not ready: waiting for rollout"))
             .collect()
     }
 

@@ -143,9 +143,7 @@ pub fn rights(
 /// The routes of the user in which the operator sets weights, or which it has to give back. (Rights are for a kind in a namespace, so a
 /// route that the operator copies needs those of the copy.)
 fn users_routes(canary: &Canary) -> BTreeSet<ObjectRef> {
-    let named = own_routes::named(canary).unwrap_or_default();
-    let recorded = canary.status.as_ref().map(own_routes::recorded);
-    let used = named.into_iter().chain(recorded.unwrap_or_default());
+    let used = own_routes::named_or_recorded(canary).into_iter();
     let patched = used.filter(|used| used.template.is_none());
     patched.map(|used| used.route).collect()
 }

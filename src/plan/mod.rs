@@ -43,7 +43,7 @@ pub struct Plan {
     pub name: String,
     /// The Canary itself if a manifest changes it, then the objects that the operator would write, each once, in the order of the writes.
     pub changes: Vec<Change>,
-    /// What the operator would write into routes of the user (`routeRefs`) at the first step of the next run.
+    /// The changes that the operator would make in routes of the user (`routeRefs`) at the first step of the next run.
     pub first_step: Vec<Change>,
     /// The obstacles to a release.
     pub problems: Vec<String>,

@@ -45,7 +45,7 @@ pub use messages::{another_operator, undone, warning};
 pub use plan::{Answer, Decision, Evidence, Plan, Question, Requeue};
 pub use preview::{FirstAction, Preview, preview};
 pub use progress::progress;
-pub use reads::{claims, is_users_route, needed_in_full, needs};
+pub use reads::{claims, needed_in_full, needs, users_routes};
 pub use release::{new_version, version};
 pub use safety::{audit::audit, stale_reads::stale_reads, validation::spec_problem};
 pub use status::transitions::is_in_run;

@@ -39,8 +39,8 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     }
     needs.extend(providers::router(snapshot).sources(snapshot));
     // These routes must be given back, whatever the spec names now.
-    let recorded = own_routes::recorded(snapshot.status()).into_iter();
-    needs.extend(recorded.flat_map(|used| used.routes().cloned().collect::<Vec<_>>()));
+    let recorded = own_routes::recorded(snapshot.status());
+    needs.extend(recorded.iter().flat_map(Used::routes).cloned());
     needs.extend(metrics::needs(snapshot));
     needs
 }
@@ -80,15 +80,10 @@ pub fn foreign_copies(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     copies.filter_map(foreign).collect()
 }
 
-/// Whether an object is a route of the user that the Canary names, or that is to be given back.
-pub fn is_users_route(snapshot: &Snapshot, object: &ObjectRef) -> bool {
-    let named = own_routes::named(&snapshot.canary).unwrap_or_default();
-    let recorded = own_routes::recorded(snapshot.status());
-    named
-        .iter()
-        .chain(&recorded)
-        .flat_map(Used::routes)
-        .any(|route| route == object)
+/// The routes of the user that the Canary names, or that are to be given back, and the operator's copies of them.
+pub fn users_routes(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
+    let used = own_routes::named_or_recorded(&snapshot.canary);
+    used.iter().flat_map(Used::routes).cloned().collect()
 }
 
 /// The objects that belong to one canary: the target, and those that a release writes. Two canaries that claim the same object would

@@ -35,7 +35,7 @@ pub use objects::check_namespace;
 use objects::{live, of_route, with_weights};
 use patch::patch;
 use rules::Rule;
-pub use used::{Used, named, record, recorded};
+pub use used::{Used, named, named_or_recorded, record, recorded};
 
 /// The router of a Canary that names routes of the user.
 #[derive(Clone, Copy, Debug)]

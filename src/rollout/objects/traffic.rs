@@ -15,7 +15,7 @@ use crate::{
         blocked::Blocked,
         messages,
         plan::{Decision, Plan, Requeue},
-        reads::is_users_route,
+        reads::users_routes,
         release::Release,
         safety::own_routes,
         status::{
@@ -212,10 +212,9 @@ impl Release<'_> {
     /// each time, so the route does not count as stalled.
     fn users_routes_undone_since(&self) -> Option<Timestamp> {
         let snapshot = self.snapshot;
-        let undone = snapshot.undone.iter();
-        let (_, since) = undone
-            .filter(|(object, _)| is_users_route(snapshot, object))
-            .min_by_key(|(_, since)| **since)?;
+        let routes = users_routes(snapshot);
+        let undone = routes.iter().filter_map(|route| snapshot.undone.get(route));
+        let since = undone.min()?;
         let last_step = snapshot.status().last_transition_time.as_ref()?.0;
         let next_step = last_step.checked_add(snapshot.canary.interval()).ok()?;
         Some(next_step.max(*since))

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{advance, comparison, new_revision, skip};
+use super::{advance, comparison, new_revision, skip, waiting};
 use crate::{
     api::canary::{CanaryPhase, WebhookType},
     notifications::Notification,
@@ -174,7 +174,10 @@ fn step(
         {
             notifications.extend(events);
         }
-        Some(wait) => return ControlFlow::Break(waits_for_routes(release, wait)),
+        Some(wait) => {
+            let waits = "The step waits for the routes";
+            return ControlFlow::Break(waiting::recorded(release.snapshot, waits, wait));
+        }
         None => {}
     }
     if !actions::skips(release.snapshot) {
@@ -184,19 +187,6 @@ fn step(
         }
     }
     advance::advance(release, evidence, notifications)
-}
-
-/// The wait for routes, with a status that tells why the step waits, unless the status tells it already. A delay that is not reported is
-/// not recorded either.
-fn waits_for_routes(release: &Release<'_>, wait: Decision) -> Decision {
-    let snapshot = release.snapshot;
-    let why = match &wait {
-        Decision::Wait(_, events) => events.iter().find_map(messages::warned),
-        Decision::Ask(..) | Decision::Do(_) => None,
-    };
-    let change = why.and_then(|why| verdict::wait(snapshot, "The step waits for the routes", why));
-    // The wait that follows sends the event.
-    change.map_or(wait, |change| Decision::commit(change.build(), Vec::new()))
 }
 
 /// The hooks and the metrics of a step. A version that has had no traffic yet is checked by pre-rollout hooks only.

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{end, new_revision};
+use super::{end, new_revision, waiting};
 use crate::{
     api::{canary::CanaryPhase, status::ConditionType},
     notifications::Notification,
@@ -14,7 +14,7 @@ use crate::{
         plan::{Decision, Evidence, Requeue},
         release::Release,
         rollback,
-        status::{Outcome, StatusChange, change::unconfirmed_start, draining, verdict},
+        status::{Outcome, StatusChange, change::unconfirmed_start, draining},
     },
     snapshot::{Readiness, Snapshot},
 };
@@ -60,16 +60,10 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
 /// The decision about a new version. A wait is recorded with its reason first: the status would say only that the version before is promoted.
 fn recorded(release: &Release<'_>, decision: Decision) -> Decision {
     let snapshot = release.snapshot;
-    let why = match &decision {
-        Decision::Wait(_, events) => events.iter().find_map(messages::warned),
-        Decision::Ask(..) | Decision::Do(_) => None,
-    };
-    let why = why.filter(|_| has_succeeded(snapshot));
-    let change = why.and_then(|why| verdict::wait(snapshot, "A new version waits", why));
-    // The wait that follows sends the event.
-    change.map_or(decision, |change| {
-        Decision::commit(change.build(), Vec::new())
-    })
+    if !has_succeeded(snapshot) {
+        return decision;
+    }
+    waiting::recorded(snapshot, "A new version waits", decision)
 }
 
 /// Whether the last version was promoted. After a failure, the status keeps the reason of the failure.

@@ -9,7 +9,7 @@
 //! | Terminating | [`deletion`] |
 //!
 //! [`restore`] repairs the primary after a failed promotion. [`new_revision`], [`finish_rollback`] and [`end`] begin, abandon and end a run
-//! in any phase.
+//! in any phase. [`waiting`] records why a version waits.
 
 pub mod advance;
 pub mod analysis;
@@ -23,3 +23,4 @@ pub mod new_revision;
 pub mod promotion;
 pub mod restore;
 pub mod skip;
+pub mod waiting;

@@ -5,7 +5,7 @@
 use crate::{
     api::{canary::CanaryStatus, status::ConditionType},
     providers,
-    rollout::{plan::Plan, reads::is_users_route, rollback, status::Outcome},
+    rollout::{plan::Plan, reads::users_routes, rollback, status::Outcome},
     snapshot::{ObjectRef, Snapshot},
 };
 
@@ -16,17 +16,18 @@ pub fn stale_reads(snapshot: &Snapshot, plan: &Plan) -> Vec<ObjectRef> {
     let mut writes = plan.writes.iter();
     if plan.status.as_ref().is_some_and(gives_up_on_pods) && !rollback::is_under_way(snapshot) {
         let router = providers::router(snapshot);
-        let is_unaccepted = router.accepted(snapshot).is_err();
+        let is_unaccepted = router.accepted(snapshot).is_err() && !router.are_users();
         let routes = is_unaccepted.then(|| router.objects(&snapshot.canary));
-        let routes = routes.filter(|_| !router.are_users());
-        let of_user = snapshot.seen.iter();
-        let is_readable = |object: &&ObjectRef| !snapshot.forbidden.contains_key(*object);
-        let of_user = of_user
-            .filter(|object| is_users_route(snapshot, object))
-            .filter(is_readable);
+        // Routes of the user may have another trouble, too. Those that must not be read cannot be read again.
+        let mut of_user = users_routes(snapshot);
+        of_user.retain(|route| {
+            snapshot.seen.contains(route) && !snapshot.forbidden.contains_key(route)
+        });
         let workloads = target.into_iter().chain(primary);
-        let routes = routes.into_iter().flatten();
-        workloads.chain(routes).chain(of_user.cloned()).collect()
+        workloads
+            .chain(routes.into_iter().flatten())
+            .chain(of_user)
+            .collect()
     } else if writes.any(|write| Some(&write.object) == primary.as_ref()) {
         target.into_iter().collect()
     } else {

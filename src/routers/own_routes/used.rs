@@ -90,6 +90,14 @@ pub fn recorded(status: &CanaryStatus) -> Vec<Used> {
     recorded
 }
 
+/// The routes that a Canary names, and those of its record.
+pub fn named_or_recorded(canary: &Canary) -> Vec<Used> {
+    let recorded = canary.status.as_ref().map(recorded);
+    let mut used = named(canary).unwrap_or_default();
+    used.extend(recorded.unwrap_or_default());
+    used
+}
+
 /// The record of these routes, which [`recorded`] reads.
 pub fn record(used: &[Used]) -> String {
     let texts: Vec<_> = used.iter().map(ToString::to_string).collect();

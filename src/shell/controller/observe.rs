@@ -153,7 +153,7 @@ async fn gather(
             match value {
                 Ok(value) => snapshot.objects.extend(value.map(|value| (object, value))),
                 // The rights for a route of the user may be taken away at any time, and the Canary must remain deletable.
-                Err(forbidden) if rollout::is_users_route(&snapshot, &object) => {
+                Err(forbidden) if rollout::users_routes(&snapshot).contains(&object) => {
                     snapshot.forbidden.insert(object, forbidden.to_string());
                 }
                 Err(forbidden) => return Err(forbidden.into()),

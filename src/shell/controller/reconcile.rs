@@ -235,7 +235,8 @@ impl<'a> Reconciliation<'a> {
             match self.context.cache.fetch(self.canary, object).await {
                 // The rights for a route of the user may be taken away at any time. The next snapshot has that.
                 Err(error)
-                    if error.code() == Some(403) && rollout::is_users_route(snapshot, object) => {}
+                    if error.code() == Some(403)
+                        && rollout::users_routes(snapshot).contains(object) => {}
                 read => drop(read?),
             }
         }

@@ -1,4 +1,4 @@
-//! What each kind of route must keep, and where the kinds differ. A new kind is a row of [`ROWS`].
+//! The operator keeps all but the two weights in each kind of route. [`ROWS`] has the differences of the kinds; a new kind is a row there.
 
 use super::*;
 

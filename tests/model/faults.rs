@@ -129,7 +129,7 @@ pub struct Plan {
     pub late: BTreeMap<&'static str, Duration>,
     /// The delay of answers, by kind.
     pub slow: BTreeMap<&'static str, Duration>,
-    /// The watch events that are lost, counted from 1, by kind.
+    /// The watch events that are still to be lost, by kind, counted from 1 in each watch. The first watch that reaches the number loses its event.
     pub dropped: BTreeMap<&'static str, BTreeSet<usize>>,
     /// The kinds whose watch events are sent twice.
     pub twice: BTreeSet<&'static str>,

@@ -203,13 +203,10 @@ impl Watch {
             _ => return Vec::new(),
         };
         self.count += 1;
-        let is_dropped = self
-            .model
-            .plan()
-            .dropped
-            .get(change.key.plural)
-            .is_some_and(|dropped| dropped.contains(&self.count));
-        let times = match self.model.plan().twice.contains(change.key.plural) {
+        let mut plan = self.model.plan();
+        let dropped = plan.dropped.get_mut(change.key.plural);
+        let is_dropped = dropped.is_some_and(|dropped| dropped.remove(&self.count));
+        let times = match plan.twice.contains(change.key.plural) {
             _ if is_dropped => 0,
             false => 1,
             true => 2,

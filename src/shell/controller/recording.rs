@@ -52,3 +52,14 @@ pub enum Recording {
         is_saved: bool,
     },
 }
+
+impl Recording {
+    /// Whether there is nothing that must be written at once.
+    pub const fn is_saved(&self) -> bool {
+        match self {
+            Self::Ended | Self::Nothing => true,
+            Self::Unknown | Self::Unbegun => false,
+            Self::Running { is_saved, .. } => *is_saved,
+        }
+    }
+}

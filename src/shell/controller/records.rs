@@ -1,6 +1,10 @@
-//! Writes the records of runs ([`crate::records`]). A record that cannot be written delays a release by two requests at most.
+//! Writes the records of runs ([`crate::records`]). A record that cannot be written delays a step of a release by two requests at most, and
+//! the end by four.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::time::timeout;
@@ -30,9 +34,7 @@ impl Reconciliation<'_> {
         if self.operator().records.history() == 0 || !committed.concerns_a_run() {
             return;
         }
-        let entry = self
-            .context
-            .with_entry(self.canary, |entry| entry.recording.clone());
+        let entry = self.recording();
         let known = std::mem::take(&mut *lock(&entry));
         let was_unbegun = matches!(known, Recording::Unbegun);
         // The next change of the status tries again.
@@ -69,19 +71,29 @@ impl Reconciliation<'_> {
     }
 
     /// Writes the end of a run into its record, after its notifications were sent and before the commit removes the pending condition.
-    /// Notifications do not wait for the record, and a crash does not lose the end.
+    /// Notifications do not wait for the record, and a crash does not lose the end. A failed request is tried once more: after the commit, no
+    /// later change of the status writes the end.
     pub(super) async fn complete_record(&self, snapshot: &Snapshot, status: &CanaryStatus) {
         let pending = ConditionType::NotificationPending;
         let is_sent = snapshot.status().has_condition(pending) && !status.has_condition(pending);
         if is_sent {
             let measurements = &Measurements::default();
-            self.record(Committed {
+            let committed = Committed {
                 snapshot,
                 status,
                 measurements,
-            })
-            .await;
+            };
+            self.record(committed).await;
+            if !lock(&self.recording()).is_saved() {
+                self.record(committed).await;
+            }
         }
+    }
+
+    /// The knowledge of this process about the record.
+    fn recording(&self) -> Arc<Mutex<Recording>> {
+        self.context
+            .with_entry(self.canary, |entry| entry.recording.clone())
     }
 
     /// The record after a change of the status.

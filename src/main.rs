@@ -130,12 +130,11 @@ async fn check(config: Config, output: Output) -> Result<ExitCode, Failure> {
     }
     let connection = connect(&config).await?;
     let (_, metrics) = metrics()?;
-    let watched = config.namespace.as_deref();
     let lease_namespace = config.leader_election.then_some(config.lease_namespace);
     let cluster = connection.reader(metrics);
     let report = check::check(
         cluster,
-        watched,
+        config.watched,
         config.settings,
         lease_namespace.as_deref(),
         config.release_history > 0,
@@ -213,8 +212,9 @@ impl Process {
             return Ok(());
         }
         let (identity, namespace) = (lease::identity(), &self.config.lease_namespace);
+        let shard = self.config.watched.shard.as_ref();
         info!("Starting leader election id: {identity} namespace: {namespace}");
-        let (candidate, leadership) = connection.candidate(namespace, identity);
+        let (candidate, leadership) = connection.candidate(namespace, shard, identity);
         let clients = connection.clients(&leadership)?;
         while !*self.stop.borrow() {
             tokio::select! {
@@ -264,7 +264,7 @@ impl Process {
             records: Records::keeping(self.config.release_history),
         };
         controller::run(
-            self.config.namespace.as_deref(),
+            self.config.watched.clone(),
             Arc::new(operator),
             (trigger, triggers),
             self.health.clone(),

@@ -30,11 +30,11 @@ use super::{
 pub const PATIENCE: Duration = Duration::from_secs(1800);
 
 pub struct Lab {
-    bed: Bed,
+    pub bed: Bed,
     pub client: Client,
     program: PathBuf,
-    kubeconfig: PathBuf,
-    proxy: String,
+    pub kubeconfig: PathBuf,
+    pub proxy: String,
     pub servers: Servers,
     pub history: History,
     tasks: [JoinHandle<()>; 2],

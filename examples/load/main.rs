@@ -13,7 +13,8 @@
 //! schema).
 //! `--pages N` measures `flagger dashboard` with N open pages in place of the operator, while the progressing canaries take a step in each
 //! interval.
-//! `--program FILE` measures another build of the operator.
+//! `--program FILE` measures another build of the operator. `--only steps` measures only the steps of the progressing canaries, and
+//! `--only churn` only the memory during churn, with chats that never answer if `--chats hang` is given.
 //!
 //! Churn means a new version and twenty changes of unrelated Deployments each second; memory is measured again after it.
 
@@ -26,6 +27,7 @@
     reason = "a measurement ends at the first thing that goes wrong"
 )]
 
+mod bare;
 mod dashboard;
 mod hostile;
 mod lab;
@@ -55,13 +57,29 @@ pub struct Size {
     pub hostile_metrics: usize,
     /// The number of open pages of the dashboard; 0 measures the operator.
     pub pages: usize,
+    /// The only measurement that is made; `None` makes all.
+    pub only: Option<Only>,
+    /// Whether chats never answer during churn.
+    pub chats_hang: bool,
     /// The operator's binary; `None` if it has to be built.
     pub program: Option<PathBuf>,
+}
+
+/// A measurement that can be made alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Only {
+    /// The processor time and the lateness of steps.
+    Steps,
+    /// The memory during churn.
+    Churn,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|first| first == bare::MODE) {
+        bare::run(&args).await;
+    }
     let Some((size, json)) = read(&args) else {
         return usage();
     };
@@ -90,6 +108,17 @@ fn read(args: &[String]) -> Option<(Size, Option<String>)> {
     }
     let json = given.remove("--json");
     let program = given.remove("--program").map(PathBuf::from);
+    let only = match given.remove("--only").as_deref() {
+        None => None,
+        Some("steps") => Some(Only::Steps),
+        Some("churn") => Some(Only::Churn),
+        Some(_) => return None,
+    };
+    let chats_hang = match given.remove("--chats").as_deref() {
+        None => false,
+        Some("hang") => true,
+        Some(_) => return None,
+    };
     let mut number = |name, default| match given.remove(name) {
         Some(number) => number.parse::<usize>().ok(),
         None => Some(default),
@@ -103,6 +132,8 @@ fn read(args: &[String]) -> Option<(Size, Option<String>)> {
         hostile: number("--hostile", 0)?,
         hostile_metrics: number("--hostile-metrics", limits::METRICS)?,
         pages: number("--pages", 0)?,
+        only,
+        chats_hang,
         program,
     };
     given.is_empty().then_some((size, json))
@@ -110,7 +141,7 @@ fn read(args: &[String]) -> Option<(Size, Option<String>)> {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: load [--canaries N] [--unrelated N] [--progressing N] [--churn MINUTES] [--hostile N] [--hostile-metrics N] [--pages N] [--program FILE] [--json FILE]"
+        "usage: load [--canaries N] [--unrelated N] [--progressing N] [--churn MINUTES] [--hostile N] [--hostile-metrics N] [--pages N] [--only steps|churn] [--chats hang] [--program FILE] [--json FILE]"
     );
     ExitCode::from(2)
 }

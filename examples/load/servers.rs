@@ -44,6 +44,11 @@ impl Servers {
         state.chats_hang = true;
     }
 
+    /// Makes chats never answer.
+    pub fn hang_chats(&self) {
+        self.0.lock().unwrap().chats_hang = true;
+    }
+
     /// Makes metrics good, and makes chats answer.
     pub fn turn_good(&self) {
         let mut state = self.0.lock().unwrap();

@@ -18,14 +18,14 @@ use crate::{
 const WEIGHTS: &[&str] = &["get", "list", "watch", "patch"];
 
 /// One right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Right {
     /// The API group; empty for the core.
     pub group: &'static str,
     /// The resource, with its subresource if there is one (`canaries/status`).
     pub resource: &'static str,
     /// The name of the only object that the right is about; `None` if it is about all objects of the resource.
-    pub name: Option<&'static str>,
+    pub name: Option<String>,
     /// `get`, `list`, `watch`, `create`, `update` or `patch`.
     pub verb: &'static str,
 }
@@ -42,7 +42,9 @@ impl fmt::Display for Right {
             "{} {resource}{dot}{}{subresource}",
             self.verb, self.group
         )?;
-        self.name.map_or(Ok(()), |name| write!(f, " {name}"))
+        self.name
+            .as_ref()
+            .map_or(Ok(()), |name| write!(f, " {name}"))
     }
 }
 
@@ -90,7 +92,7 @@ pub struct Subject {
 pub fn rights(
     subjects: &[Subject],
     watched: &Scope,
-    lease: Option<(&'static str, &str)>,
+    lease: Option<(&str, &str)>,
     records: bool,
 ) -> BTreeMap<Right, BTreeSet<Scope>> {
     let mut needed = Needed {
@@ -190,7 +192,7 @@ impl Needed<'_> {
     fn add_named(
         &mut self,
         group: &'static str,
-        (resource, name): (&'static str, Option<&'static str>),
+        (resource, name): (&'static str, Option<&str>),
         verbs: &[&'static str],
         namespace: &str,
     ) {
@@ -210,7 +212,7 @@ impl Needed<'_> {
             let right = Right {
                 group,
                 resource,
-                name,
+                name: name.map(str::to_owned),
                 verb,
             };
             self.rights.entry(right).or_default().insert(scope);

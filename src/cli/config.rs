@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::duration,
     providers,
-    snapshot::{Destinations, HostList, Secret, Settings},
+    snapshot::{Destinations, HostList, Secret, Settings, Shard, Watched},
 };
 
 /// The configuration: flags and environment variables with their defaults applied.
@@ -23,8 +23,8 @@ pub struct Config {
     pub kubeconfig: Option<String>,
     /// The address of the API server, in place of the one in the kubeconfig.
     pub master: Option<String>,
-    /// The only namespace that is watched; `None` means all.
-    pub namespace: Option<String>,
+    /// The canaries that this operator reconciles.
+    pub watched: Watched,
     /// The settings that decisions depend on.
     pub settings: Settings,
     /// The addresses that the operator may call on behalf of users.
@@ -139,7 +139,10 @@ pub fn resolve(
         master: values.non_empty("master"),
         lease_namespace: lease_namespace
             .unwrap_or_else(|| values.text("leader-election-namespace")),
-        namespace,
+        watched: Watched {
+            namespace,
+            shard: shard(&values)?,
+        },
         settings: Settings {
             mesh_provider: values.text("mesh-provider"),
             ingress_annotations_prefix: values.text("ingress-annotations-prefix"),
@@ -208,6 +211,13 @@ fn validate<E: Fn(&str) -> Option<String>>(values: &Values<'_, E>) -> Result<(),
         ));
     }
     Ok(())
+}
+
+/// Parses the label selector of the canaries.
+fn shard<E: Fn(&str) -> Option<String>>(values: &Values<'_, E>) -> Result<Option<Shard>, Exit> {
+    let selector = values.non_empty("watch-label-selector");
+    let shard = selector.map(|selector| Shard::parse(&selector)).transpose();
+    shard.map_err(|error| invalid(&format!("flag -watch-label-selector: {error}")))
 }
 
 /// Parses a port. It is a string in Flagger, hence always decimal.

@@ -20,7 +20,7 @@ pub struct FlagSpec {
 }
 
 /// All flags of the operator, in alphabetical order.
-pub const FLAGS: [FlagSpec; 35] = [
+pub const FLAGS: [FlagSpec; 36] = [
     flag(
         "allow-link-local",
         "false",
@@ -147,6 +147,11 @@ pub const FLAGS: [FlagSpec; 35] = [
     )
     .without_effect(),
     flag("version", "false", "Print the version and exit."),
+    flag(
+        "watch-label-selector",
+        "",
+        "Reconcile only the canaries whose labels match, for example sharding.fluxcd.io/key=one. Several operators can share the canaries of a cluster in this way.",
+    ),
     flag("zap-encoding", "json", "Log encoding: json or console."),
 ];
 

@@ -29,7 +29,7 @@ fn check_takes_the_flags_of_the_operator_and_an_output_format() {
         panic!("no check");
     };
     assert_eq!(config.settings.mesh_provider, "nginx");
-    assert_eq!(config.namespace.as_deref(), Some("n"));
+    assert_eq!(config.watched.namespace.as_deref(), Some("n"));
     assert!(matches!(
         check(&["check"]),
         Ok(Command::Check(_, Output::Table))
@@ -272,7 +272,9 @@ fn each_flag_has_its_effect() {
         ("-master=x", |c| c.master.as_deref() == Some("x")),
         ("-mesh-provider=x", |c| c.settings.mesh_provider == "x"),
         ("-metrics-server=x", |c| c.settings.metrics_server == "x"),
-        ("-namespace=x", |c| c.namespace.as_deref() == Some("x")),
+        ("-namespace=x", |c| {
+            c.watched.namespace.as_deref() == Some("x")
+        }),
         ("-no-cross-namespace-refs", |c| {
             c.settings.no_cross_namespace_refs
         }),

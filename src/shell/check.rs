@@ -26,7 +26,7 @@ use crate::{
     api::canary::Canary,
     check::{Report, Right, Row, Scope, Subject, rights},
     rollout::{self, FirstAction, Preview, preview},
-    snapshot::{Kind, ObjectRef, Settings, Snapshot},
+    snapshot::{Kind, ObjectRef, Settings, Shard, Snapshot, Watched},
 };
 
 /// How many canaries are observed, and how many rights are asked for, at the same time.
@@ -48,26 +48,28 @@ pub enum CheckError {
     },
 }
 
-/// Previews the first action of the operator for each canary of a namespace, or of all namespaces, with these settings, and finds missing
+/// Previews the first action of the operator for each of the `watched` canaries with these settings, and finds missing
 /// rights. The rights for the leader election are included if `lease_namespace` is given, and those for records with `records`.
 ///
 /// # Errors
 /// The canaries cannot be listed, or the API server does not answer an access review.
 pub async fn check(
     cluster: Cluster,
-    namespace: Option<&str>,
+    watched: Watched,
     settings: Settings,
     lease_namespace: Option<&str>,
     records: bool,
 ) -> Result<Report, CheckError> {
     let settings = Arc::new(settings);
-    let listed = cluster.list(Kind::Canary, namespace, None).await;
+    let (namespace, shard) = (watched.namespace.as_deref(), watched.shard.as_ref());
+    let selector = shard.map(Shard::as_str);
+    let listed = cluster.list(Kind::Canary, namespace, selector).await;
     let listed = listed.map_err(CheckError::List)?;
     let all: Vec<_> = listed
         .iter()
         .filter_map(|canary| parse(canary.clone()).ok())
         .collect();
-    let reader = Reader::new(&cluster, namespace);
+    let reader = Reader::new(&cluster, watched.clone());
     let previews = listed.iter().map(async |canary| {
         let (preview, subject) = Box::pin(preview_of(&reader, &settings, canary, &all)).await;
         (row(canary, preview), subject)
@@ -75,9 +77,10 @@ pub async fn check(
     let previews: Vec<_> = stream::iter(previews).buffered(PARALLEL).collect().await;
     let (canaries, subjects): (Vec<_>, Vec<_>) = previews.into_iter().unzip();
     let subjects: Vec<_> = subjects.into_iter().flatten().collect();
-    let watched = namespace.map_or(Scope::All, |n| Scope::Namespace(n.to_owned()));
-    let lease = lease_namespace.map(|namespace| (lease::NAME, namespace));
-    let needed = rights(&subjects, &watched, lease, records);
+    let scope = namespace.map_or(Scope::All, |n| Scope::Namespace(n.to_owned()));
+    let lease_name = lease::name(shard);
+    let lease = lease_namespace.map(|namespace| (lease_name.as_str(), namespace));
+    let needed = rights(&subjects, &scope, lease, records);
     let missing = missing_rights(needed, async |right, scope| {
         let allowed = cluster.is_allowed(attributes(right, scope)).await;
         allowed.map_err(|error| CheckError::Review {
@@ -113,11 +116,11 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(cluster: &Cluster, namespace: Option<&str>) -> Self {
+    fn new(cluster: &Cluster, watched: Watched) -> Self {
         let (trigger, triggers) = mpsc::unbounded_channel();
         let needs =
             Box::new(|_: &ObjectRef, _: &dyn Fn(&ObjectRef) -> Option<Value>| Needed::default());
-        let (cache, kinds) = Cache::new(cluster.clone(), namespace, needs, trigger);
+        let (cache, kinds) = Cache::new(cluster.clone(), watched, needs, trigger);
         Self {
             cache,
             _channels: (triggers, kinds),
@@ -196,7 +199,7 @@ pub async fn missing_rights<E>(
         }
         for scope in scopes {
             if scope == Scope::All || !is_allowed(&right, &scope).await? {
-                missing.push((right, scope));
+                missing.push((right.clone(), scope));
             }
         }
         Ok::<_, E>(missing)
@@ -218,7 +221,7 @@ pub fn attributes(right: &Right, scope: &Scope) -> ResourceAttributes {
         group: Some(right.group.to_owned()),
         resource: Some(resource.to_owned()),
         subresource,
-        name: right.name.map(str::to_owned),
+        name: right.name.clone(),
         namespace: scope.namespace().map(str::to_owned),
         verb: Some(right.verb.to_owned()),
         ..ResourceAttributes::default()

@@ -16,6 +16,7 @@ pub mod references;
 pub mod revision;
 pub mod route_references;
 pub mod secret;
+pub mod shard;
 pub mod step;
 pub mod target;
 pub mod weights;
@@ -41,12 +42,22 @@ pub use readiness::{Progress, Readiness};
 pub use redact::redacted;
 pub use references::OtherNamespaces;
 pub use secret::Secret;
+pub use shard::Shard;
 pub use step::Step;
 pub use target::TargetKind;
 pub use weights::Weights;
 pub use write::{Action, RefusedWrite, Write};
 
 use crate::api::canary::{Canary, CanaryPhase, CanaryStatus};
+
+/// The canaries that an operator reconciles.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    /// `-namespace`: the only namespace; `None` means all.
+    pub namespace: Option<String>,
+    /// `-watch-label-selector`: the labels; `None` means any.
+    pub shard: Option<Shard>,
+}
 
 /// The flags that decisions depend on.
 #[derive(Clone, Debug)]

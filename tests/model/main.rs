@@ -31,6 +31,7 @@ mod routers;
 mod scenario;
 mod selector;
 mod server;
+mod shards;
 mod store;
 mod sweep;
 mod watch;

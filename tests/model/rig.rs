@@ -11,7 +11,7 @@ use flagger_rs::{
         notify::{GlobalReceivers, Notifier},
         telemetry::{canary_metrics::CanaryMetrics, server::Health},
     },
-    snapshot::{Origin, Secret, Settings},
+    snapshot::{Origin, Secret, Settings, Shard, Watched},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -82,6 +82,20 @@ impl Rig {
         if let Some(earlier) = self.operator.take() {
             earlier.abort();
         }
+        self.operator = Some(self.run(name, Watched::default()));
+    }
+
+    /// Starts an operator of the canaries that a label selector matches. Earlier ones continue.
+    pub fn start_shard(&mut self, name: &'static str, selector: &str) {
+        let watched = Watched {
+            namespace: None,
+            shard: Some(Shard::parse(selector).unwrap()),
+        };
+        let running = self.run(name, watched);
+        self.tasks.push(running);
+    }
+
+    fn run(&mut self, name: &str, watched: Watched) -> JoinHandle<()> {
         let client = self.model.client(name);
         let http = self.servers.http(&self.model, name);
         let canary_metrics = CanaryMetrics::new().unwrap();
@@ -113,16 +127,16 @@ impl Rig {
             answers: Arc::new(Answers::new(cluster, http, notifier, trigger.clone())),
             records: Records::keeping(3),
         };
-        self.operator = Some(tokio::spawn(async move {
+        tokio::spawn(async move {
             controller::run(
-                None,
+                watched,
                 Arc::new(operator),
                 (trigger, triggers),
                 Health::default(),
                 std::future::pending(),
             )
             .await;
-        }));
+        })
     }
 
     /// The metrics of the operator.

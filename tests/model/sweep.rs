@@ -34,7 +34,8 @@ use serde_json::json;
 
 use super::{faults::OPERATORS, invariants, rig::Rig, scenario::Scenario, store::Key};
 use disturbance::{Disturbance, READ_FAULTS, WRITE_FAULTS};
-use run::{Run, on_virtual_time, run};
+pub use run::on_virtual_time;
+use run::{Run, run};
 
 /// A disturbed run, before it is played.
 struct Trial {

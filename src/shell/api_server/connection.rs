@@ -15,7 +15,7 @@ use super::{
     lease::Candidate,
     time::keep_time,
 };
-use crate::shell::telemetry::operator_metrics::OperatorMetrics;
+use crate::{shell::telemetry::operator_metrics::OperatorMetrics, snapshot::Shard};
 
 /// A connection without any data for this long is dead. The API server ends each watch after half a minute, so a live one is never silent
 /// for longer.
@@ -89,9 +89,14 @@ impl Connection {
         Cluster::new(self.client.clone(), Leadership::never(), metrics)
     }
 
-    /// Returns a candidate for the Lease in a namespace, and the leadership that it may gain.
-    pub fn candidate(&self, namespace: &str, identity: String) -> (Candidate, Leadership) {
-        Candidate::new(self.client.clone(), namespace, identity)
+    /// Returns a candidate for the Lease of a shard in a namespace, and the leadership that it may gain.
+    pub fn candidate(
+        &self,
+        namespace: &str,
+        shard: Option<&Shard>,
+        identity: String,
+    ) -> (Candidate, Leadership) {
+        Candidate::new(self.client.clone(), namespace, shard, identity)
     }
 
     /// Returns clients whose connections end together with this leadership.

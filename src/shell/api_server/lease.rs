@@ -26,13 +26,13 @@ use super::{
     leadership::Leadership,
     request::{ClusterError, Prepared, requests, send},
 };
-use crate::shell::clock;
+use crate::{shell::clock, snapshot::Shard};
 
 #[cfg(test)]
 mod tests;
 
 /// The name of the Lease, as in Flagger.
-pub const NAME: &str = "flagger-leader-election";
+const NAME: &str = "flagger-leader-election";
 /// How long other processes honour a holder that does not renew.
 const DURATION: Duration = Duration::from_secs(15);
 /// How long after its last renewal a holder still writes.
@@ -48,8 +48,17 @@ const ATTEMPT: Duration = Duration::from_secs(4);
 pub struct Candidate {
     client: Client,
     namespace: String,
+    name: String,
     identity: String,
     until: watch::Sender<Instant>,
+}
+
+/// The name of the Lease. Each shard has its own, because its leader leads only there.
+pub fn name(shard: Option<&Shard>) -> String {
+    match shard {
+        Some(shard) => format!("{NAME}-{}", shard.digest()),
+        None => NAME.to_owned(),
+    }
 }
 
 /// The result of a renewal.
@@ -72,12 +81,18 @@ struct Observed {
 }
 
 impl Candidate {
-    /// Returns a candidate with this identity for the Lease of a namespace, and the right that it may gain.
-    pub(super) fn new(client: Client, namespace: &str, identity: String) -> (Self, Leadership) {
+    /// Returns a candidate with this identity for the Lease of a shard in a namespace, and the right that it may gain.
+    pub(super) fn new(
+        client: Client,
+        namespace: &str,
+        shard: Option<&Shard>,
+        identity: String,
+    ) -> (Self, Leadership) {
         let (until, right) = watch::channel(Instant::now());
         let candidate = Self {
             client,
             namespace: namespace.to_owned(),
+            name: name(shard),
             identity,
             until,
         };
@@ -161,7 +176,7 @@ impl Candidate {
         let Some(lease) = self.get().await? else {
             let lease = Lease {
                 metadata: ObjectMeta {
-                    name: Some(NAME.to_owned()),
+                    name: Some(self.name.clone()),
                     ..ObjectMeta::default()
                 },
                 spec: Some(self.spec_of_holder(None)),
@@ -248,7 +263,7 @@ impl Candidate {
     }
 
     async fn get(&self) -> Result<Option<Lease>, ClusterError> {
-        let get = self.requests().get(NAME, &GetParams::default());
+        let get = self.requests().get(&self.name, &GetParams::default());
         match self.send(get).await {
             Err(ClusterError::Refused { code: 404, .. }) => Ok(None),
             other => other.map(Some),
@@ -263,7 +278,9 @@ impl Candidate {
 
     async fn replace(&self, lease: &Lease) -> Result<Lease, ClusterError> {
         let body = serde_json::to_vec(lease).unwrap_or_default();
-        let replace = self.requests().replace(NAME, &PostParams::default(), body);
+        let replace = self
+            .requests()
+            .replace(&self.name, &PostParams::default(), body);
         self.send(replace).await
     }
 
@@ -276,8 +293,8 @@ impl Candidate {
     }
 
     fn log_failure(&self, action: &str, why: &str) {
-        let namespace = &self.namespace;
-        warn!("leader election: Lease {NAME}.{namespace} cannot be {action}: {why}");
+        let (name, namespace) = (&self.name, &self.namespace);
+        warn!("leader election: Lease {name}.{namespace} cannot be {action}: {why}");
     }
 }
 

@@ -16,6 +16,13 @@ fn settings() -> Settings {
     config.settings
 }
 
+fn watched(namespace: Option<&str>) -> Watched {
+    Watched {
+        namespace: namespace.map(str::to_owned),
+        shard: None,
+    }
+}
+
 fn canary(name: &str, target_port: i64) -> Value {
     json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "metadata": {"name": name, "namespace": "shop", "resourceVersion": "7"},
         "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}, "service": {"port": 80, "targetPort": target_port},
@@ -55,9 +62,15 @@ async fn each_canary_has_a_row_and_each_missing_right_a_line() {
     let denied = &[("patch", "deployments"), ("update", "leases")];
     let server = api_server(denied);
     let cluster = server.cluster(Leadership::never());
-    let report = check(cluster, None, settings(), Some("kube-system"), true)
-        .await
-        .unwrap();
+    let report = check(
+        cluster,
+        Watched::default(),
+        settings(),
+        Some("kube-system"),
+        true,
+    )
+    .await
+    .unwrap();
     let rows: Vec<_> = report
         .canaries
         .iter()
@@ -111,7 +124,7 @@ async fn the_rights_of_the_leader_election_are_needed_only_with_it() {
         ("create", "leases"),
     ];
     let cluster = api_server(denied).cluster(Leadership::never());
-    let report = check(cluster, Some("shop"), settings(), None, true)
+    let report = check(cluster, watched(Some("shop")), settings(), None, true)
         .await
         .unwrap();
     assert!(report.missing.is_empty(), "{:?}", report.missing);
@@ -139,8 +152,32 @@ async fn a_right_in_the_watched_namespace_is_enough() {
     });
     let cluster = server.cluster(Leadership::never());
     for (namespace, is_enough) in [(Some("shop"), true), (None, false)] {
-        let report = check(cluster.clone(), namespace, settings(), None, true).await;
+        let report = check(cluster.clone(), watched(namespace), settings(), None, true).await;
         let missing = report.unwrap().missing;
         assert_eq!(missing.is_empty(), is_enough, "{namespace:?}: {missing:?}");
     }
+}
+
+#[tokio::test]
+async fn an_operator_of_a_shard_checks_its_canaries_and_its_own_lease() {
+    let server = api_server(&[("update", "leases")]);
+    let watched = Watched {
+        namespace: None,
+        shard: Some(Shard::parse("!shard").unwrap()),
+    };
+    let cluster = server.cluster(Leadership::never());
+    let report = check(cluster, watched.clone(), settings(), Some("flux"), true).await;
+    let missing = report.unwrap().missing;
+    let lease = lease::name(watched.shard.as_ref());
+    let [(right, _)] = &missing[..] else {
+        panic!("{missing:?}")
+    };
+    assert_eq!(right.name.as_ref(), Some(&lease));
+    assert_ne!(lease, lease::name(None));
+    let lines = server.take_lines();
+    let lists = lines.iter().filter(|line| line.contains("/canaries?"));
+    let lists: Vec<_> = lists
+        .map(|line| line.contains("labelSelector=%21shard"))
+        .collect();
+    assert_eq!(lists, [true], "{lines:?}");
 }

@@ -40,7 +40,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::{error, info, warn};
 
 use super::{api_server::cache::Cache, telemetry::server::Health};
-use crate::snapshot::ObjectRef;
+use crate::snapshot::{ObjectRef, Watched};
 pub use context::Operator;
 use context::{Context, full_name};
 use reconcile::Reconciliation;
@@ -50,10 +50,10 @@ use schedule::{Reconciler, Schedule};
 /// How often deleted canaries are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
 
-/// Reconciles all canaries of a namespace, or of all namespaces, until `stop` completes. The channel carries the names of canaries that
+/// Reconciles the `watched` canaries until `stop` completes. The channel carries the names of canaries that
 /// changed or got an answer.
 pub async fn run(
-    namespace: Option<&str>,
+    watched: Watched,
     operator: Arc<Operator>,
     (trigger, mut triggers): (
         mpsc::UnboundedSender<ObjectRef>,
@@ -68,7 +68,7 @@ pub async fn run(
             observe::needs(canary, &settings, peek)
         },
     );
-    let (cache, kinds_to_watch) = Cache::new(operator.cluster.clone(), namespace, needs, trigger);
+    let (cache, kinds_to_watch) = Cache::new(operator.cluster.clone(), watched, needs, trigger);
     let cache = Arc::new(cache);
     let context = Context::new(operator, cache.clone(), health.clone());
     let _cleanup = Cleanup(context.clone());

@@ -44,7 +44,7 @@ const BOUND: usize = 2000;
 
 pub struct Simulation {
     pub snapshot: Snapshot,
-    evidence: Evidence,
+    pub evidence: Evidence,
     /// The operator's own memory of the notifications and answers of a step.
     pub memory: ReconcileState,
     /// The value that metric servers return.

@@ -69,13 +69,18 @@ impl Cache {
         let gvk = GroupVersionKind::gvk(group, version, kind.name());
         let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
         let client = self.watch_client.clone();
-        let api: Api<RawObject> = match &self.namespace {
+        let api: Api<RawObject> = match &self.watched.namespace {
             Some(namespace) if !kind.is_cluster_scoped() => {
                 Api::namespaced_with(client, namespace, &resource)
             }
             _ => Api::all_with(client, &resource),
         };
         let mut config = watcher::Config::default().page_size(PAGE).timeout(SILENCE);
+        if kind == Kind::Canary
+            && let Some(shard) = &self.watched.shard
+        {
+            config = config.labels(shard.as_str());
+        }
         if kind == Kind::Secret {
             config = config.fields(&UNLISTED.map(|kind| format!("type!={kind}")).join(","));
         }

@@ -208,9 +208,10 @@ impl Index {
             && let Content::Unknown | Content::Stale(_) = entry.content
             && object.kind != Kind::Secret
         {
+            // Late events about an earlier state must not bring a Canary back, so its version is kept until the next list.
             entry.content = Content::Absent(entry.content.version());
             if object.kind == Kind::Canary {
-                self.remove_canary(object);
+                self.subscribe_only(object, &BTreeSet::new());
             }
         }
     }
@@ -251,8 +252,7 @@ impl Index {
             watched.unlisted.remove(&arrival.object);
         }
         if let Some(entry) = self.objects.get_mut(&arrival.object)
-            && let Content::Present(known, _) | Content::Stale(known) = entry.content
-            && version(arrival.version) < known
+            && version(arrival.version) < entry.content.version()
         {
             // Either the list is older than a write of this process, or the API server was restored from a backup.
             entry.content = Content::Unknown;
@@ -274,6 +274,7 @@ impl Index {
                 continue;
             };
             match entry.content {
+                Content::Absent(_) if kind == Kind::Canary => self.remove_canary(&object),
                 Content::Absent(_) => {}
                 _ if kind == Kind::Canary => {
                     affected.extend(self.subscribers(&object));
@@ -337,7 +338,7 @@ impl Index {
     /// An object was deleted.
     pub fn deleted(&mut self, object: &ObjectRef, at: &str) -> Affected {
         self.workloads.deleted(object, version(at));
-        let Some(entry) = self.objects.get_mut(object) else {
+        let Some(entry) = self.objects.get(object) else {
             return Vec::new();
         };
         if matches!(entry.content, Content::Present(known, _) | Content::Stale(known) if known > version(at))
@@ -345,8 +346,10 @@ impl Index {
             // The deletion is older than the known version: the object was created again under this name.
             return Vec::new();
         }
-        entry.content = Content::Absent(version(at));
         let affected = self.subscribers(object);
+        if let Some(entry) = self.objects.get_mut(object) {
+            entry.content = Content::Absent(version(at));
+        }
         if object.kind == Kind::Canary {
             self.remove_canary(object);
         }
@@ -399,7 +402,8 @@ impl Index {
         let Some((object, entry)) = self.objects.get_key_value(object) else {
             return Vec::new();
         };
-        let itself = (object.kind == Kind::Canary).then(|| object.clone());
+        let is_absent = matches!(entry.content, Content::Absent(_));
+        let itself = (object.kind == Kind::Canary && !is_absent).then(|| object.clone());
         let subscribers = entry.subscribers.iter().cloned();
         subscribers.chain(itself).collect()
     }

@@ -27,7 +27,7 @@ use tokio::sync::{Notify, mpsc};
 use super::{cluster::Cluster, raw_object::RawObject, request::ClusterError};
 use crate::{
     shell::lock::lock,
-    snapshot::{Kind, ObjectRef, Pods},
+    snapshot::{Kind, ObjectRef, Pods, Shard, Watched},
 };
 use index::{Affected, Arrival, Cached, Index, version};
 use watches::up_to_date;
@@ -55,8 +55,8 @@ pub struct Cache {
     needs: Box<Needs>,
     watch_client: Client,
     cluster: Cluster,
-    /// The namespace that is watched; `None` means all.
-    namespace: Option<String>,
+    /// The namespace that is watched, and the canaries.
+    watched: Watched,
     index: Mutex<Index>,
     /// The kinds that [`Self::run`] has to watch.
     kinds: mpsc::UnboundedSender<Kind>,
@@ -71,7 +71,7 @@ impl Cache {
     /// `triggers`.
     pub fn new(
         cluster: Cluster,
-        namespace: Option<&str>,
+        watched: Watched,
         needs: Box<Needs>,
         triggers: mpsc::UnboundedSender<ObjectRef>,
     ) -> (Self, mpsc::UnboundedReceiver<Kind>) {
@@ -81,7 +81,7 @@ impl Cache {
             needs,
             watch_client: up_to_date(clients.watches.clone(), clients.requests.clone()),
             cluster,
-            namespace: namespace.map(str::to_owned),
+            watched,
             index: Mutex::default(),
             kinds,
             triggers,
@@ -219,6 +219,7 @@ impl Cache {
         object: &ObjectRef,
     ) -> Result<Option<Value>, ClusterError> {
         let answer = self.cluster.get(object).await?;
+        let answer = answer.filter(|answer| self.is_of_this_shard(object, answer));
         match &answer {
             Some(answer) => self.answered(canary, object, answer),
             None => self.index().not_found(object),
@@ -228,6 +229,18 @@ impl Cache {
             let (kind, name) = (object.kind.name(), &object.name);
             ClusterError::Unreadable(format!("{kind} {name}: {error}"))
         })
+    }
+
+    /// Whether an object is no Canary of another operator. A Canary may get other labels at any time, also before a watch reports that.
+    fn is_of_this_shard(&self, object: &ObjectRef, answer: &RawObject) -> bool {
+        let is_selected = |shard: &Shard| {
+            let labels = answer
+                .value()
+                .map(|mut canary| canary["metadata"]["labels"].take());
+            let labels = labels.and_then(serde_json::from_value::<Option<BTreeMap<_, _>>>);
+            labels.is_ok_and(|labels| shard.selects(&labels.unwrap_or_default()))
+        };
+        object.kind != Kind::Canary || self.watched.shard.as_ref().is_none_or(is_selected)
     }
 
     /// Awaits the write of an object for a canary and puts the answer into the cache. Other canaries that need the object are triggered. If
@@ -354,7 +367,7 @@ impl Cache {
 
     /// Whether changes of an object are watched: not if it is in another namespace than the watched one.
     fn watches(&self, object: &ObjectRef) -> bool {
-        let watched = self.namespace.as_ref();
+        let watched = self.watched.namespace.as_ref();
         object.kind.is_cluster_scoped()
             || watched.is_none_or(|namespace| *namespace == object.namespace)
     }

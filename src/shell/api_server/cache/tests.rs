@@ -33,7 +33,11 @@ fn cache(server: &FakeApiServer, namespace: Option<&str>) -> (Cache, Channels) {
     let (trigger, triggers) = mpsc::unbounded_channel();
     let needs = |_: &ObjectRef, _: &dyn Fn(&ObjectRef) -> Option<Value>| Needed::default();
     let cluster = server.cluster(Leadership::always());
-    let (cache, kinds) = Cache::new(cluster, namespace, Box::new(needs), trigger);
+    let watched = Watched {
+        namespace: namespace.map(str::to_owned),
+        shard: None,
+    };
+    let (cache, kinds) = Cache::new(cluster, watched, Box::new(needs), trigger);
     (cache, (kinds, triggers))
 }
 

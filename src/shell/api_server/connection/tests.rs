@@ -56,6 +56,6 @@ async fn a_reader_may_not_write_and_a_candidate_not_yet() {
     let connection = open(&server.url, &server.certificate, None).await.unwrap();
     let metrics = CanaryMetrics::new().unwrap().operator_metrics().unwrap();
     assert!(!connection.reader(metrics).may_write());
-    let (_candidate, leadership) = connection.candidate("kube-system", "a".to_owned());
+    let (_candidate, leadership) = connection.candidate("kube-system", None, "a".to_owned());
     assert!(!leadership.may_write());
 }

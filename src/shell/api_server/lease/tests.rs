@@ -124,7 +124,7 @@ impl Server {
             }
         });
         let client = Client::new(service, "default");
-        let (candidate, right) = Candidate::new(client, "flagger-system", name.to_owned());
+        let (candidate, right) = Candidate::new(client, "flagger-system", None, name.to_owned());
         (Arc::new(candidate), right, link)
     }
 }

@@ -42,7 +42,7 @@ impl Planning<'_> {
         let Some(account) = &self.args.account else {
             return;
         };
-        let watched = self.config.namespace.clone();
+        let watched = self.config.watched.namespace.clone();
         let watched = watched.map_or(Scope::All, Scope::Namespace);
         let needed = rights(
             &[subject(snapshot)],

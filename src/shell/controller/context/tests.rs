@@ -14,7 +14,7 @@ use crate::{
         notify::GlobalReceivers,
         outside::http::Http,
     },
-    snapshot::Kind,
+    snapshot::{Kind, Watched},
 };
 
 fn canary(name: &str) -> ObjectRef {
@@ -67,7 +67,12 @@ async fn context() -> Context {
     };
     let (trigger, _triggers) = mpsc::unbounded_channel();
     let needs = |_: &ObjectRef, _: &dyn Fn(&ObjectRef) -> Option<Value>| Needed::default();
-    let (cache, kinds) = Cache::new(cluster.clone(), None, Box::new(needs), trigger.clone());
+    let (cache, kinds) = Cache::new(
+        cluster.clone(),
+        Watched::default(),
+        Box::new(needs),
+        trigger.clone(),
+    );
     let listing = timeout(Duration::from_secs(5), cache.run(kinds));
     assert!(listing.await.is_err());
     let operator = Operator {

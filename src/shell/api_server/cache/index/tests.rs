@@ -322,3 +322,35 @@ fn a_deleted_canary_has_no_subscriptions() {
     assert!(index.canaries().is_empty() && index.sizes().is_empty());
     assert_eq!(known(&index, &canary()), "-");
 }
+
+#[test]
+fn late_events_do_not_bring_a_deleted_canary_back() {
+    let mut index = Index::default();
+    let listed = |index: &mut Index, versions: &[&str]| {
+        index.list_started(Kind::Canary);
+        for version in versions {
+            drop(index.listed(&arrival(&canary(), version, &text(version))));
+        }
+        drop(index.list_ended(Kind::Canary));
+    };
+    listed(&mut index, &["5"]);
+    index.mark_stale(&canary());
+    index.not_found(&canary());
+    assert!(index.canaries().is_empty());
+    assert!(index.subscribers(&canary()).is_empty());
+    for late in ["4", "5"] {
+        let affected = index.changed(&arrival(&canary(), late, &text(late)));
+        assert!(affected.is_empty(), "{late}");
+        assert_eq!(known(&index, &canary()), "-", "{late}");
+    }
+    let created = index.changed(&arrival(&canary(), "8", &text("8")));
+    assert_eq!(created.len(), 1);
+    assert_eq!(known(&index, &canary()), "8");
+
+    // The next list forgets it. If the cluster was restored from a backup, versions begin again.
+    index.mark_stale(&canary());
+    index.not_found(&canary());
+    listed(&mut index, &[]);
+    listed(&mut index, &["2"]);
+    assert_eq!(known(&index, &canary()), "2");
+}

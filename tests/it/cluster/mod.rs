@@ -218,6 +218,12 @@ async fn a_release_survives_kills_of_the_operator_and_lost_leases() {
             survival::a_lease_that_is_deleted_or_stolen_stops_no_release,
         )
         .await,
+        Scenario::run(
+            &rig,
+            "a-canary-moves-to-another-shard",
+            survival::a_canary_moves_to_the_operator_of_another_shard,
+        )
+        .await,
     ];
     rig.end(results.into_iter().filter_map(Result::err).collect())
         .await;

@@ -8,6 +8,7 @@ use flagger_rs::{
         client::{self, Program},
     },
     loadtester,
+    shell::api_server::lease,
 };
 use serde_json::{Value, json};
 
@@ -150,7 +151,7 @@ fn arguments_are_known(row: &Row, objects: &[Value]) -> Outcome {
     let container = &main["spec"]["template"]["spec"]["containers"][0];
     let list = |value: &Value| serde_json::from_value::<Vec<String>>(value.clone());
     match main["metadata"]["name"].as_str() {
-        Some("flagger") => {
+        Some("flagger" | "flagger-shard-one") => {
             let found = list(&container["args"]).map_err(text)?;
             let mut expected = vec![
                 "-log-level=info".to_owned(),
@@ -169,8 +170,17 @@ fn arguments_are_known(row: &Row, objects: &[Value]) -> Outcome {
             let command = list(&container["command"]).map_err(text)?;
             ensure(command == COMMAND, format!("{command:?}"))?;
             let flags = command.into_iter().skip(1).chain(found);
-            let read = cli::parse(flags, |_| None);
-            read.map(drop).map_err(|exit| exit.text)
+            let read = cli::parse(flags, |_| None).map_err(|exit| exit.text)?;
+            let cli::Command::Run(config) = read else {
+                return ensure(false, "no operator");
+            };
+            let lease = lease::name(config.watched.shard.as_ref());
+            let leases = of("Role").map(|role| &role["rules"][1]["resourceNames"]);
+            let leases: Vec<_> = leases.filter(|names| names.is_array()).collect();
+            ensure(
+                leases == [&json!([lease])],
+                format!("{leases:?}, not {lease}"),
+            )
         }
         Some("flagger-loadtester") => {
             let found = list(&container["command"]).map_err(text)?.split_off(1);

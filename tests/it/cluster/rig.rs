@@ -12,6 +12,7 @@ use testbed::{
 
 use super::{Outcome, PATIENCE, ensure, text};
 use crate::files;
+use flagger_rs::shell::api_server::lease;
 
 pub const FLAGGER: &str = env!("CARGO_BIN_EXE_flagger");
 
@@ -124,10 +125,21 @@ impl Rig {
 
     /// Gives the operator's ServiceAccount the rights for leader election in this namespace, as our manifests do in the operator's.
     pub async fn may_lead_in(&self, namespace: &str) -> Outcome {
+        self.may_hold(&lease::name(None), namespace).await
+    }
+
+    /// The same for the Lease of this name.
+    pub async fn may_hold(&self, lease: &str, namespace: &str) -> Outcome {
         let account = files::path("kustomize/base/flagger/account.yaml");
         let account = std::fs::read_to_string(account).map_err(text)?;
+        let name = format!("[{}]", lease::name(None));
+        // Each Lease has a Role of its own.
+        let account = account.replace(&name, &format!("[{lease}]")).replace(
+            "name: flagger-leader-election\n",
+            &format!("name: {lease}\n"),
+        );
         let parts = account.split("\n---\n");
-        let parts = parts.filter(|part| part.contains("name: flagger-leader-election\n"));
+        let parts = parts.filter(|part| part.contains(&format!("name: {lease}\n")));
         let parts: Vec<_> = parts
             .map(|part| {
                 let metadata = format!("metadata:\n  namespace: {namespace}\n");

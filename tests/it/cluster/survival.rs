@@ -11,7 +11,10 @@ use super::{
     text,
     traffic::Traffic,
 };
-use flagger_rs::{shell::api_server::lease, snapshot::Kind};
+use flagger_rs::{
+    shell::api_server::lease,
+    snapshot::{Kind, Shard},
+};
 
 pub const STEPS: [&str; 6] = [
     "Progressing 0",
@@ -118,6 +121,42 @@ pub async fn a_second_operator_takes_over_when_the_leader_dies_or_stops(rig: &Ri
     .await
 }
 
+/// Two operators share the canaries by a label, and elect their leaders by two leases. In the middle of a release the canary moves from one to
+/// the other.
+pub async fn a_canary_moves_to_the_operator_of_another_shard(s: Scenario<'_>) -> Outcome {
+    const SHARDS: [&str; 2] = ["sharding.fluxcd.io/key=one", "!sharding.fluxcd.io/key"];
+    let mut operators = Vec::new();
+    for (n, shard) in SHARDS.into_iter().enumerate() {
+        let selector = format!("-watch-label-selector={shard}");
+        let namespace = format!("-leader-election-namespace={}", s.ns);
+        let lease = lease::name(Some(&Shard::parse(shard).map_err(text)?));
+        s.rig.may_hold(&lease, &s.ns).await?;
+        let args = ["-enable-leader-election", &namespace, &selector];
+        operators.push(s.rig.launch(&format!("shard-{n}"), &args).await?);
+    }
+    s.initialized(json!({"stepWeight": 20, "maxWeight": 40}))
+        .await?;
+    let rows = s.table().len();
+    let traffic = Traffic::of(&s);
+    s.image("3.1.1").await?;
+    s.line("Progressing 20").await?;
+    let label = json!({"metadata": {"labels": {"sharding.fluxcd.io/key": "one"}}});
+    s.patch("canary", "podinfo", &label).await?;
+    s.phase("Succeeded").await?;
+    same_end(&s, &traffic, rows).await?;
+    let events = s.events();
+    let is_warning = |event: &&String| event.contains("Another operator");
+    ensure(
+        !events.iter().any(|event| is_warning(&event)),
+        format!("{events:?}"),
+    )?;
+    for operator in operators {
+        let code = operator.terminate().await.map_err(text)?;
+        ensure(code.success(), code)?;
+    }
+    Ok(())
+}
+
 /// A user deletes the lease, or writes another holder into it. The operator acquires the lease again as soon as it may.
 pub async fn a_lease_that_is_deleted_or_stolen_stops_no_release(s: Scenario<'_>) -> Outcome {
     s.rig.may_lead_in(&s.ns).await?;
@@ -130,10 +169,10 @@ pub async fn a_lease_that_is_deleted_or_stolen_stops_no_release(s: Scenario<'_>)
     let traffic = Traffic::of(&s);
     s.image("3.1.1").await?;
     s.line("Progressing 0").await?;
-    s.delete("lease", lease::NAME).await?;
+    s.delete("lease", &lease::name(None)).await?;
     s.line("Progressing 20").await?;
     let thief = json!({"spec": {"holderIdentity": "a thief"}});
-    s.patch("lease", lease::NAME, &thief).await?;
+    s.patch("lease", &lease::name(None), &thief).await?;
     let steps = s.table().len();
     until(PATIENCE, "the lease to be held again", async || {
         let holder = [
@@ -141,7 +180,7 @@ pub async fn a_lease_that_is_deleted_or_stolen_stops_no_release(s: Scenario<'_>)
             &s.ns,
             "get",
             "lease",
-            lease::NAME,
+            &lease::name(None),
             "-o",
             "jsonpath={.spec.holderIdentity}",
         ];

@@ -56,11 +56,13 @@ pub fn operator(law: Law, pods: (usize, usize), seed: u64) -> Option<usize> {
         false_alarms: FALSE_ALARMS,
         detect: 0.01,
         least: None,
-        counts_pods: true,
     };
     let (minutes, of_pods) = service.history();
     let mut test = MetricTest::of_errors(&rules, &minutes);
-    let mut arms = Arms::default();
+    let mut arms = Arms {
+        counts_pods: true,
+        ..Arms::default()
+    };
     arms.primary.start = reading(vec![Counts::NONE; pods.1]);
     arms.primary.now = reading(of_pods);
     for (step, weight) in WEIGHTS.iter().enumerate() {
@@ -107,7 +109,6 @@ pub fn sequential_latency(per_second: f64, factor: f64, sigma: f64, seed: u64) -
         false_alarms: FALSE_ALARMS,
         detect: 0.01,
         least: None,
-        counts_pods: false,
     };
     let bounds = history
         .into_iter()

@@ -68,6 +68,11 @@ impl History {
         minutes.map(|(_, pods)| pods.len()).max().unwrap_or(0)
     }
 
+    /// Whether all counters are those of the workload's pods. Those of a gateway or a waypoint have no name.
+    pub fn knows_pods(&self) -> bool {
+        self.pods.iter().all(|pod| !pod.is_empty())
+    }
+
     /// The name of a pod.
     pub fn pod(&self, pod: usize) -> &str {
         &self.pods[pod]

@@ -219,7 +219,11 @@ impl Comparing {
                 before: before[place][half].clone(),
                 now: now[place][half].clone(),
             });
-            Arms { canary, primary }
+            Arms {
+                canary,
+                primary,
+                counts_pods: metric.history.knows_pods(),
+            }
         });
         self.before = now;
         // The effects are those of `rollout/checks/comparisons.rs`.

@@ -190,11 +190,6 @@ impl ReplayedMetric {
         self.compared.iter().filter_map(place)
     }
 
-    /// Whether the counters are those of the workload's pods, and not of a gateway's.
-    pub const fn counts_pods(&self) -> bool {
-        self.counted.counts_pods
-    }
-
     /// The criterion that the report shows: errors, or the bound of the threshold, or the lowest one.
     pub fn shown(&self) -> usize {
         match self.limit {

@@ -77,7 +77,7 @@ pub struct NotReplayed {
 pub struct Metric {
     /// Its name.
     pub metric: String,
-    /// Whether the counters are those of the primary's pods. If not, they are those of a gateway, and each request is drawn for one half.
+    /// Whether the counters are those of the primary's pods. If not, they are those of a gateway or a waypoint, and each request is drawn for one half.
     pub per_pod: bool,
     /// The greatest number of pods that the primary had at a time.
     pub pods: usize,

@@ -116,7 +116,7 @@ impl Playing<'_> {
         let suggested = margins.iter().find(is_good);
         Metric {
             metric: metric.name.clone(),
-            per_pod: metric.counts_pods(),
+            per_pod: metric.history.knows_pods(),
             pods: metric.history.most_pods(i64::MIN..i64::MAX),
             requests: sum.all(),
             bad_share: sum.rate(),

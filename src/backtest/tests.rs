@@ -44,7 +44,6 @@ fn comparable(measure: Measure, limits: (Option<f64>, Option<f64>)) -> Comparabl
             false_alarms: 0.05,
             detect: 0.01,
             least: None,
-            counts_pods: true,
         },
         compare: Compare::default(),
         no_data: Policy::Hold,

@@ -29,8 +29,6 @@ pub struct Rules {
     pub detect: f64,
     /// The least number of the canary's requests; `None` if it follows from `detect`.
     pub least: Option<f64>,
-    /// Whether the counters are those of the workload's pods, and not of a gateway's.
-    pub counts_pods: bool,
 }
 
 /// The counters of one version at three instants.
@@ -83,6 +81,8 @@ pub struct Arms {
     pub canary: Readings,
     /// The counters of the primary.
     pub primary: Readings,
+    /// Whether the counters are those of the workload's pods, and not of a gateway's or a waypoint's.
+    pub counts_pods: bool,
 }
 
 impl Arms {
@@ -227,7 +227,7 @@ impl MetricTest {
             one.add(gain.window);
             gains.push(gain);
         }
-        let pods = gains.iter().map(|gain| gain.of_pods(rules));
+        let pods = gains.iter().map(Gain::of_pods);
         let pods = pods.fold(1.0, f64::max);
         let tests = self.0.iter().zip(&gains);
         let strongest =
@@ -243,7 +243,7 @@ impl MetricTest {
         let seen = strongest.test.seen();
         let is_within = is_proven(self.not_worse(pods), rules.false_alarms);
         let is_enough = gain.window.canary.all() > 0.0 && is_enough(rules, strongest);
-        let state = match (is_proven(worse, rules.false_alarms), gain.bad_pod(rules)) {
+        let state = match (is_proven(worse, rules.false_alarms), gain.bad_pod()) {
             _ if !gain.has_data => State::NoData,
             (true, Some(pod)) => State::OnePod(pod),
             (true, None) => State::Worse,
@@ -287,6 +287,8 @@ struct Gain {
     has_data: bool,
     /// The requests of each pod since the start of the run; for the primary, since an hour before the start.
     pods: [Increments; 2],
+    /// Whether these are the workload's pods.
+    counts_pods: bool,
 }
 
 impl Gain {
@@ -303,12 +305,13 @@ impl Gain {
             primary,
             window,
             pods: [&arms.canary, &arms.primary].map(Readings::since_start),
+            counts_pods: arms.counts_pods,
         }
     }
 
     /// The dispersion of unequal pods.
-    fn of_pods(&self, rules: &Rules) -> f64 {
-        if !rules.counts_pods {
+    fn of_pods(&self) -> f64 {
+        if !self.counts_pods {
             return 1.0;
         }
         let [canary, primary] = &self.pods;
@@ -317,11 +320,11 @@ impl Gain {
     }
 
     /// The pod of the canary that has nearly all its bad requests.
-    fn bad_pod(&self, rules: &Rules) -> Option<String> {
+    fn bad_pod(&self) -> Option<String> {
         let [canary, _] = &self.pods;
         let pods = canary.pods.iter();
         let pods = pods.map(|(name, counts)| (name.as_str(), *counts));
-        let bad = rules.counts_pods.then(|| one_pod(pods)).flatten();
+        let bad = self.counts_pods.then(|| one_pod(pods)).flatten();
         bad.map(str::to_owned)
     }
 }

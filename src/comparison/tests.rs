@@ -315,7 +315,6 @@ const fn rules(measure: Measure) -> Rules {
         false_alarms: 0.05,
         detect: 0.01,
         least: None,
-        counts_pods: true,
     }
 }
 
@@ -348,6 +347,7 @@ fn a_metric_comes_to_a_finding_for_each_state() {
         let arms = |_| Arms {
             canary: readings(canary),
             primary: readings(&good),
+            counts_pods: true,
         };
         let finding = test.advance(&rules, arms);
         finding.state
@@ -377,6 +377,7 @@ fn a_metric_comes_to_a_finding_for_each_state() {
     let arms = |_| Arms {
         canary: readings(&[("c1", 5_000, 5)]),
         primary: readings(&good),
+        counts_pods: true,
     };
     let finding = MetricTest::of_errors(&rules, &history).advance(&rules, arms);
     assert_eq!(finding.state, State::NotWorse);
@@ -411,6 +412,7 @@ fn the_first_requests_of_a_service_without_history_only_teach_the_primarys_rate(
         move |_| Arms {
             canary: readings(&[("c1", 1_000, bad)]),
             primary: readings(&[("p1", 9_000, 9)]),
+            counts_pods: true,
         }
     };
     let finding = test.advance(&rules, arms(1));
@@ -432,6 +434,7 @@ fn a_version_all_of_whose_counters_are_lost_adds_nothing() {
     let arms = |_| Arms {
         canary: readings(&[("c1", 1_000, 20)]),
         primary: lost(1_000_000, 1_000),
+        counts_pods: true,
     };
     let finding = test.advance(&rules, arms);
     assert_eq!(finding.last.primary.all(), 0.0);

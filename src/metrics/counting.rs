@@ -5,6 +5,7 @@
 //! instants must be kept between two steps.
 
 pub mod minutes;
+mod reporters;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use super::{
     template::Model,
 };
 use crate::comparison::{Arms, Counts, Measure, Readings, counters::Reading};
+use reporters::{REPORTER, Reported};
 
 /// All instants are moved this far into the past, because Prometheus scrapes pods only at intervals.
 pub const LAG: SignedDuration = SignedDuration::from_secs(15);
@@ -31,6 +33,9 @@ const BUCKET: &str = "bucket";
 const PART: &str = "flagger";
 /// The labels that may have the name of the pod. The first one that a series has is used.
 const POD: [&str; 3] = ["pod", "kubernetes_pod_name", "instance"];
+/// The label with the bound of a bucket, and the labels of the buckets of pods.
+const BOUND: &str = "le";
+const BY_BOUND: [&str; 4] = [POD[0], POD[1], POD[2], BOUND];
 
 /// The version that a series is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +84,17 @@ impl Counter {
         }
     }
 
+    /// The query for the sums of the values that many seconds ago, by these labels, and by the reporter. A user's query decides itself
+    /// whose reports it counts.
+    fn sum(&self, by: &[&str], offset: i64) -> String {
+        let reporter = match self {
+            Self::Selector(_) => [REPORTER].as_slice(),
+            Self::Query(_) => &[],
+        };
+        let by = [by, reporter].concat().join(", ");
+        format!("sum by ({by}) ({})", self.ago(offset))
+    }
+
     fn text(&self) -> &str {
         match self {
             Self::Selector(text) | Self::Query(text) => text,
@@ -103,14 +119,14 @@ pub struct Counted {
     primary: Counters,
     /// The word for the part of all requests that is counted.
     part: &'static str,
-    /// Whether the counters are those of the workload's pods, and not of a gateway's.
+    /// Whether the counters are those of the workload's pods, and not of a gateway's, unless waypoints report them.
     pub counts_pods: bool,
 }
 
 impl Counted {
     /// The counters of a canary, whose primary has this name.
     pub fn of(observer: &dyn Observer, model: &Model, primary: &str) -> Self {
-        let of = |model: &Model| counters(observer, &observer.series(model));
+        let of = |model: &Model| counters(observer, &observer.counted(model));
         Self {
             canary: of(model),
             primary: of(&model.of_primary(primary)),
@@ -150,7 +166,7 @@ impl Counted {
     pub fn errors(&self, window: Window) -> String {
         let parts = Arm::ALL.into_iter().flat_map(|arm| {
             let counters = self.of_arm(arm);
-            let of = move |what: &str, counter: &Counter| at_all(arm, what, counter, "", window);
+            let of = move |what: &str, counter: &Counter| at_all(arm, what, counter, &POD, window);
             let parts = [of("all", &counters.all), of(self.part, &counters.part)];
             let newest = counters.all.newest();
             let newest = newest.map(|time| named(&newest_of(arm), &time));
@@ -171,7 +187,7 @@ impl Counted {
                 let counter = Counter::Selector(series);
                 let newest = counter.newest();
                 let newest = newest.map(|time| named(&newest_of(arm), &time));
-                let all = at_all(arm, BUCKET, &counter, ", le", window);
+                let all = at_all(arm, BUCKET, &counter, &BY_BOUND, window);
                 all.into_iter().chain(newest)
             })
         });
@@ -202,7 +218,7 @@ impl Counted {
 
     /// The query for the primary's requests in each minute of the hour before a run.
     pub fn error_history(&self) -> String {
-        let of = |what: &str, counter: &Counter| named(what, &format!("sum({})", counter.ago(0)));
+        let of = |what: &str, counter: &Counter| named(what, &counter.sum(&[], 0));
         let (all, part) = (&self.primary.all, &self.primary.part);
         format!("({} or {})[1h:1m]", of("all", all), of(self.part, part))
     }
@@ -211,26 +227,57 @@ impl Counted {
     pub fn duration_history(&self) -> String {
         let buckets = self.primary.buckets.iter().map(|(name, selector)| {
             let counter = Counter::Selector(format!("{name}{{{selector}}}"));
-            format!("(sum by (le) ({}))[1h:1m]", counter.ago(0))
+            format!("({})[1h:1m]", counter.sum(&[BOUND], 0))
         });
         buckets.collect()
     }
 
     /// The counters in the answer to [`Counted::errors`].
     pub fn read_errors(&self, samples: &[TimeSeries]) -> Arms {
-        let parts = parts(samples.iter());
+        let reported = of_versions(samples, "all");
+        let parts = parts(reported.samples.iter().copied());
         let reading = |arm: Arm, when: &str| {
             let of = |what: &str| parts.get(part(arm, what, when).as_str());
             reading(of("all"), of(self.part), |all, part| self.bad(all, part))
         };
-        arms(reading)
+        self.arms(&reported, reading)
+    }
+
+    /// The counters in the answer to [`Counted::durations`], of the requests that were slower than a bound.
+    pub fn slower(&self, samples: &[TimeSeries], bound: f64) -> Arms {
+        let reported = of_versions(samples, BUCKET);
+        let at = |le: f64| {
+            let samples = reported.samples.iter().copied();
+            parts(samples.filter(move |sample| is_at(sample, le)))
+        };
+        let (fast, all) = (at(bound), at(f64::INFINITY));
+        let reading = |arm: Arm, when: &str| {
+            let part = part(arm, BUCKET, when);
+            let (all, fast) = (all.get(part.as_str()), fast.get(part.as_str()));
+            reading(all, fast, |all, fast| all - fast)
+        };
+        self.arms(&reported, reading)
+    }
+
+    fn arms(&self, reported: &Reported<'_>, reading: impl Fn(Arm, &str) -> Reading) -> Arms {
+        let readings = |arm| Readings {
+            start: reading(arm, "start"),
+            before: reading(arm, "before"),
+            now: reading(arm, "now"),
+        };
+        Arms {
+            canary: readings(Arm::Canary),
+            primary: readings(Arm::Primary),
+            counts_pods: self.counts_pods && !reported.by_waypoint,
+        }
     }
 
     /// The primary's requests of each minute, from the answer to [`Counted::error_history`]. Minutes in which a counter decreased are left
     /// out.
     pub fn read_error_history(&self, samples: &[TimeSeries]) -> Vec<Counts> {
+        let samples = Reported::of(samples, &["all"]).samples;
         let of = |part: &str| {
-            let mut samples = samples.iter();
+            let mut samples = samples.iter().copied();
             samples.find(|sample| sample.labels.get(PART).is_some_and(|it| it == part))
         };
         of("all").map_or_else(Vec::new, |all| {
@@ -281,11 +328,10 @@ impl Window {
 }
 
 /// The parts of a query about a counter of a version, at all instants.
-fn at_all(arm: Arm, what: &str, counter: &Counter, by: &str, window: Window) -> [String; 3] {
-    window.instants(arm).map(|(when, offset)| {
-        let sum = format!("sum by ({}{by}) ({})", POD.join(", "), counter.ago(offset));
-        named(&part(arm, what, when), &sum)
-    })
+fn at_all(arm: Arm, what: &str, counter: &Counter, by: &[&str], window: Window) -> [String; 3] {
+    window
+        .instants(arm)
+        .map(|(when, offset)| named(&part(arm, what, when), &counter.sum(by, offset)))
 }
 
 /// The name of a part.
@@ -331,28 +377,10 @@ fn pod(sample: &TimeSeries) -> String {
     name.cloned().unwrap_or_default()
 }
 
-/// The counters in the answer to [`Counted::durations`], of the requests that were slower than a bound.
-pub fn slower(samples: &[TimeSeries], bound: f64) -> Arms {
-    let at = |le: f64| parts(samples.iter().filter(move |sample| is_at(sample, le)));
-    let (fast, all) = (at(bound), at(f64::INFINITY));
-    let reading = |arm: Arm, when: &str| {
-        let part = part(arm, BUCKET, when);
-        let (all, fast) = (all.get(part.as_str()), fast.get(part.as_str()));
-        reading(all, fast, |all, fast| all - fast)
-    };
-    arms(reading)
-}
-
-fn arms(reading: impl Fn(Arm, &str) -> Reading) -> Arms {
-    let readings = |arm| Readings {
-        start: reading(arm, "start"),
-        before: reading(arm, "before"),
-        now: reading(arm, "now"),
-    };
-    Arms {
-        canary: readings(Arm::Canary),
-        primary: readings(Arm::Primary),
-    }
+/// The samples by the reporter that has the counters of both versions now.
+fn of_versions<'a>(samples: &'a [TimeSeries], what: &str) -> Reported<'a> {
+    let now = Arm::ALL.map(|arm| part(arm, what, "now"));
+    Reported::of(samples, &now.each_ref().map(String::as_str))
 }
 
 /// The requests of each pod. `bad` computes the bad ones from all requests and the counted part. A pod without requests of that part has no
@@ -381,12 +409,14 @@ fn is_at(sample: &TimeSeries, bound: f64) -> bool {
 
 /// The primary's requests of each minute, for each bound of durations, from the answer to [`Counted::duration_history`].
 pub fn duration_blocks(samples: &[TimeSeries]) -> Vec<(f64, Vec<Counts>)> {
-    let Some(all) = samples.iter().find(|sample| is_at(sample, f64::INFINITY)) else {
+    let samples = Reported::of(samples, &[""]).samples;
+    let mut totals = samples.iter().copied();
+    let Some(all) = totals.find(|sample| is_at(sample, f64::INFINITY)) else {
         return Vec::new();
     };
     let bound = |sample: &TimeSeries| sample.labels.get("le")?.parse::<f64>().ok();
     let mut bounds: Vec<_> = samples
-        .iter()
+        .into_iter()
         .filter_map(|sample| Some((bound(sample)?, sample)))
         .filter(|(bound, _)| bound.is_finite())
         .map(|(bound, sample)| (bound, blocks(all, Some(sample), |all, fast| all - fast)))

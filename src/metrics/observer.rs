@@ -78,6 +78,12 @@ pub trait Observer: Debug + Sync {
     /// The series of a version's requests.
     fn series(&self, model: &Model) -> Series;
 
+    /// The series from which the requests of a version are counted. These counts are not part of Flagger, so the series may be others than those
+    /// of its queries.
+    fn counted(&self, model: &Model) -> Series {
+        self.series(model)
+    }
+
     /// The query of a built-in metric. (The leading space is Flagger's, so that test servers that expect Flagger's queries accept ours.)
     fn query(&self, metric: Builtin, model: &Model) -> String {
         match metric {

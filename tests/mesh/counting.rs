@@ -12,7 +12,12 @@ use flagger_rs::{
         Asks, Query, Server,
         counting::{self, Counted, minutes::Tally},
         observer::{
-            Observer, contour::Contour, http::Http, istio::Istio, linkerd::Linkerd, nginx::Nginx,
+            Observer,
+            contour::Contour,
+            http::Http,
+            istio::{Istio, Waypoint},
+            linkerd::Linkerd,
+            nginx::Nginx,
             osm::Osm,
         },
         template::Model,
@@ -30,13 +35,22 @@ use tokio::{
 use crate::monitoring::get;
 
 /// An observer, the counter of requests, and the labels of a version; `POD` and `CODE` stand for the pod and the answer's status.
-const OBSERVERS: [(&dyn Observer, &str, [&str; 2]); 6] = [
+const OBSERVERS: [(&dyn Observer, &str, [&str; 2]); 7] = [
     (
         &Istio,
         "istio_requests_total",
         [
             r#"reporter="destination",destination_workload_namespace="test",destination_workload="web",pod="POD",response_code="CODE""#,
             r#"reporter="destination",destination_workload_namespace="test",destination_workload="web-primary",pod="POD",response_code="CODE""#,
+        ],
+    ),
+    // The same requests pass a waypoint, too.
+    (
+        &Waypoint,
+        "istio_requests_total",
+        [
+            r#"reporter="waypoint",destination_workload_namespace="test",destination_workload="web",pod="POD",response_code="CODE""#,
+            r#"reporter="waypoint",destination_workload_namespace="test",destination_workload="web-primary",pod="POD",response_code="CODE""#,
         ],
     ),
     (
@@ -129,11 +143,14 @@ async fn each_request_of_both_versions_is_counted_once() {
         let sum = |of: fn(&Tally) -> f64| last.values().map(of).sum::<f64>();
         let requests = (sum(|pod| pod.all), sum(|pod| pod.bad[0]));
         assert_eq!(requests, (2_319.0, 19.0), "{observer:?}: {last:?}");
-        let pods = if counted.counts_pods { 2 } else { 1 };
+        let knows_pods = counted.counts_pods && format!("{observer:?}") != "Waypoint";
+        let pods = if knows_pods { 2 } else { 1 };
         assert_eq!(last.len(), pods, "{observer:?}: {last:?}");
     }
     let of = |workload: &str| {
-        let series = format!("istio_requests_total{{destination_workload=\"{workload}\"}}");
+        let series = format!(
+            "istio_requests_total{{reporter=\"waypoint\", destination_workload=\"{workload}\"}}"
+        );
         let bad = series.replace('}', ", response_code=~\"5..\"}");
         (series, format!("sum by (pod) ({bad})"))
     };
@@ -172,9 +189,9 @@ async fn each_request_of_both_versions_is_counted_once() {
         (200.0, &[200.0, 20.0][..])
     );
     let series = ask(&address, counted.durations(bounds, window), to).await;
-    let slower = counting::slower(&series, 250.0);
+    let slower = counted.slower(&series, 250.0);
     assert_eq!(slower.canary.now["a"].bad(), 20.0);
-    assert_eq!(counting::slower(&series, 0.5).canary.now["a"].bad(), 200.0);
+    assert_eq!(counted.slower(&series, 0.5).canary.now["a"].bad(), 200.0);
 }
 
 fn model() -> Model {
@@ -195,7 +212,6 @@ fn seen(measure: Measure, arms: impl Fn(Option<f64>) -> Arms) -> Window {
         false_alarms: 0.05,
         detect: 0.01,
         least: None,
-        counts_pods: true,
     };
     MetricTest::of_errors(&rules, &[])
         .advance(&rules, arms)
@@ -235,14 +251,16 @@ fn text(requests: Requests, page: u32) -> String {
             }
         }
     }
-    let labels = |workload: &str, le: &str| {
+    let labels = |reporter: &str, workload: &str, le: &str| {
         format!(
-            r#"istio_request_duration_milliseconds_bucket{{reporter="destination",destination_workload_namespace="test",destination_workload="{workload}",pod="a",le="{le}"}}"#
+            r#"istio_request_duration_milliseconds_bucket{{reporter="{reporter}",destination_workload_namespace="test",destination_workload="{workload}",pod="a",le="{le}"}}"#
         )
     };
-    for workload in ["web", "web-primary"] {
-        for (le, count) in [("0.5", 0), ("250", 90 * page), ("+Inf", 100 * page)] {
-            text += &format!("{} {count}\n", labels(workload, le));
+    for reporter in ["destination", "waypoint"] {
+        for workload in ["web", "web-primary"] {
+            for (le, count) in [("0.5", 0), ("250", 90 * page), ("+Inf", 100 * page)] {
+                text += &format!("{} {count}\n", labels(reporter, workload, le));
+            }
         }
     }
     text

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 
-use super::{BUCKET, Counted, Counter, PART, POD, TimeSeries, is_at, named, pattern, pod};
+use super::{
+    BUCKET, BY_BOUND, Counted, Counter, PART, POD, TimeSeries, is_at, named, pattern, pod,
+    reporters::Reported,
+};
 
 /// The counters of a pod at one instant.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,7 +18,8 @@ pub struct Tally {
     pub bad: Vec<f64>,
 }
 
-/// Counters by the time in seconds, then by the pod. A gateway's counters are those of one pod without a name.
+/// Counters by the time in seconds, then by the pod. The counters of a gateway, or of a waypoint, are those of one pod without
+/// a name.
 pub type Minutes = BTreeMap<i64, BTreeMap<String, Tally>>;
 
 /// One counter by time and pod.
@@ -24,7 +28,7 @@ type Points = BTreeMap<(i64, String), f64>;
 impl Counted {
     /// The query for the requests of each of the primary's pods in each minute of an hour.
     pub fn pod_errors(&self) -> String {
-        let of = |what: &str, counter: &Counter| named(what, &by_pod(counter, ""));
+        let of = |what: &str, counter: &Counter| named(what, &counter.sum(&POD, 0));
         let (all, part) = (&self.primary.all, &self.primary.part);
         format!("({} or {})[1h:1m]", of("all", all), of(self.part, part))
     }
@@ -35,7 +39,7 @@ impl Counted {
         let bounds = bounds.join("|");
         let buckets = self.primary.buckets.iter().map(|(name, selector)| {
             let series = format!("{name}{{{selector}, le=~\"{bounds}|[+]Inf\"}}");
-            let counter = named(BUCKET, &by_pod(&Counter::Selector(series), ", le"));
+            let counter = named(BUCKET, &Counter::Selector(series).sum(&BY_BOUND, 0));
             format!("({counter})[1h:1m]")
         });
         buckets.collect()
@@ -43,9 +47,10 @@ impl Counted {
 
     /// The counters in the answer to [`Counted::pod_errors`].
     pub fn read_pod_errors(&self, samples: &[TimeSeries]) -> Minutes {
+        let reported = Reported::of(samples, &["all"]);
         let of = |part: &str| {
-            let is_it = |it: &&TimeSeries| it.labels.get(PART).is_some_and(|it| it == part);
-            self.points(samples.iter().filter(is_it))
+            let is_it = |it: &TimeSeries| it.labels.get(PART).is_some_and(|it| it == part);
+            self.points(&reported, is_it)
         };
         minutes(&of("all"), &[of(self.part)], |all, part| {
             self.bad(all, part)
@@ -54,15 +59,16 @@ impl Counted {
 
     /// The counters in the answer to [`Counted::pod_durations`].
     pub fn read_pod_durations(&self, samples: &[TimeSeries], bounds: &[f64]) -> Minutes {
-        let at = |bound: f64| self.points(samples.iter().filter(|it| is_at(it, bound)));
+        let reported = Reported::of(samples, &[BUCKET]);
+        let at = |bound: f64| self.points(&reported, |it| is_at(it, bound));
         let fast: Vec<_> = bounds.iter().map(|bound| at(*bound)).collect();
         minutes(&at(f64::INFINITY), &fast, |all, fast| all - fast)
     }
 
-    fn points<'a>(&self, samples: impl Iterator<Item = &'a TimeSeries>) -> Points {
+    fn points(&self, reported: &Reported<'_>, is_it: impl Fn(&TimeSeries) -> bool) -> Points {
         let mut points = Points::new();
-        for sample in samples {
-            let pod = if self.counts_pods {
+        for sample in reported.samples.iter().filter(|it| is_it(it)) {
+            let pod = if self.counts_pods && !reported.by_waypoint {
                 pod(sample)
             } else {
                 String::new()
@@ -75,10 +81,6 @@ impl Counted {
         }
         points
     }
-}
-
-fn by_pod(counter: &Counter, by: &str) -> String {
-    format!("sum by ({}{by}) ({})", POD.join(", "), counter.ago(0))
 }
 
 fn minutes(all: &Points, parts: &[Points], bad: impl Fn(f64, f64) -> f64) -> Minutes {

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::{minutes::Tally, *};
 use crate::{
+    comparison::{Margin, MetricTest, Rules, State},
     metrics::{
         observer::{istio::Istio, traefik::Traefik},
         providers::prometheus,
@@ -44,7 +45,7 @@ fn the_query_of_istio_asks_for_the_counters_of_both_versions_at_both_ends_of_the
     let window = minute();
     let errors = counted.errors(window);
     assert_eq!(errors.matches("label_replace(").count(), 14, "{errors}");
-    let part = r#"label_replace(sum by (pod, kubernetes_pod_name, instance) (last_over_time(istio_requests_total{reporter="destination", destination_workload_namespace="test", destination_workload=~"podinfo-primary", response_code!~"5.*"}[5m] offset 75s)), "flagger", "primary good before", "", "")"#;
+    let part = r#"label_replace(sum by (pod, kubernetes_pod_name, instance, reporter) (last_over_time(istio_requests_total{reporter=~"destination|waypoint", destination_workload_namespace="test", destination_workload=~"podinfo-primary", response_code!~"5.*"}[5m] offset 75s)), "flagger", "primary good before", "", "")"#;
     assert!(errors.contains(part), "{errors}");
     let start = r#"[5m] offset 3735s)), "flagger", "primary all start", "", "")"#;
     assert!(errors.contains(start), "an hour before the run: {errors}");
@@ -113,7 +114,7 @@ fn buckets_are_read_by_their_bound_however_it_is_written() {
             bucket("+Inf", "100"),
             bucket("500", "99")
         ]));
-        let read = slower(&answer, 250.0);
+        let read = counted(&Istio).slower(&answer, 250.0);
         let counts = Counts::new(100.0, 10.0).unwrap();
         assert_eq!(read.canary.now, Reading::from([("a".to_owned(), counts)]));
     }
@@ -230,7 +231,7 @@ fn the_history_of_pods_has_each_pod_and_that_of_a_gateway_their_sum() {
     );
     let durations = istio.pod_durations(&[250.0]);
     assert!(
-        durations.contains("sum by (pod, kubernetes_pod_name, instance, le)"),
+        durations.contains("sum by (pod, kubernetes_pod_name, instance, le, reporter)"),
         "{durations}"
     );
     let samples = series(&json!([
@@ -255,4 +256,161 @@ fn the_history_of_pods_has_each_pod_and_that_of_a_gateway_their_sum() {
         {"metric": {"pod": "a", "le": "+Inf"}, "values": [[60, "100"]]}]));
     let slow = istio.read_pod_durations(&buckets, &[250.0]);
     assert_eq!(slow[&60], [pod("a", tally(100.0, 10.0))].into());
+}
+
+/// A sample of a part: `REPORTER PART`, the pod, and the value.
+fn sample((reporter, part): (&str, &str), pod: &str, value: u32) -> serde_json::Value {
+    json!({"metric": {"reporter": reporter, "flagger": part, "pod": pod, "le": "+Inf"}, "value": [1, value.to_string()]})
+}
+
+/// The counters of both versions by one reporter, of which each has these pods.
+fn by(reporter: &str, canary: &[(&str, u32)], primary: &[(&str, u32)]) -> Vec<serde_json::Value> {
+    let of = |arm: &str, pods: &[(&str, u32)]| {
+        let pods = pods.iter();
+        let parts = pods.flat_map(|(pod, value)| {
+            let of = |what: &str| sample((reporter, &format!("{arm} {what} now")), pod, *value);
+            [of("all"), of("good"), of("bucket")]
+        });
+        parts.collect::<Vec<_>>()
+    };
+    [of("canary", canary), of("primary", primary)].concat()
+}
+
+/// The requests of both versions that an answer counts, by errors and by durations, and whether by pods.
+fn read(counted: &Counted, samples: &[Vec<serde_json::Value>]) -> [(f64, f64, bool); 2] {
+    let answer = series(&json!(samples.concat()));
+    let all = |reading: &Reading| reading.values().map(|counts| counts.all()).sum::<f64>();
+    let errors = counted.read_errors(&answer);
+    [errors, counted.slower(&answer, 250.0)].map(|arms| {
+        let (canary, primary) = (all(&arms.canary.now), all(&arms.primary.now));
+        (canary, primary, arms.counts_pods)
+    })
+}
+
+#[test]
+fn a_request_that_passes_a_waypoint_and_a_sidecar_is_counted_once() {
+    let istio = counted(&Istio);
+    let sidecars = by("destination", &[("c1", 60), ("c2", 50)], &[("p1", 900)]);
+    let waypoints = by("waypoint", &[("w1", 70), ("w2", 30)], &[("w1", 800)]);
+    let primary_only = by("destination", &[], &[("p1", 900)]);
+    // Each row has the samples, and the requests of both versions that are counted.
+    for (samples, expected) in [
+        // Sidecars also see requests that pass no waypoint, and know the pods.
+        (
+            vec![sidecars.clone(), waypoints.clone()],
+            (110.0, 900.0, true),
+        ),
+        (vec![sidecars], (110.0, 900.0, true)),
+        (vec![waypoints.clone()], (100.0, 800.0, false)),
+        // The canary has no sidecars any more. Both versions must be counted by the same reporter.
+        (vec![primary_only.clone(), waypoints], (100.0, 800.0, false)),
+        // The canary has no requests yet.
+        (
+            vec![primary_only, by("waypoint", &[], &[("w1", 800)])],
+            (0.0, 900.0, true),
+        ),
+        (
+            vec![by("waypoint", &[], &[("w1", 800)])],
+            (0.0, 800.0, false),
+        ),
+    ] {
+        assert_eq!(read(&istio, &samples), [expected; 2], "{samples:?}");
+    }
+}
+
+/// A test of errors after an answer.
+fn state(samples: &[Vec<serde_json::Value>]) -> State {
+    let rules = Rules {
+        measure: Measure::Errors,
+        margin: Margin::NONE,
+        false_alarms: 0.05,
+        detect: 0.01,
+        least: None,
+    };
+    let hour = vec![Counts::new(600.0, 1.0).unwrap(); 60];
+    let answer = series(&json!(samples.concat()));
+    let arms = counted(&Istio).read_errors(&answer);
+    MetricTest::of_errors(&rules, &hour)
+        .advance(&rules, |_| arms.clone())
+        .state
+}
+
+#[test]
+fn a_pod_of_a_waypoint_is_no_bad_pod_of_the_canary() {
+    // All failures are counted by one of two pods.
+    let answer = |reporter: &str| {
+        let parts = [
+            ("canary all before", 1_000, 1_000),
+            ("canary good before", 1_000, 1_000),
+            ("primary all before", 5_000, 5_000),
+            ("primary good before", 5_000, 5_000),
+            ("canary all now", 1_500, 1_500),
+            ("canary good now", 1_440, 1_500),
+            ("primary all now", 9_000, 9_000),
+            ("primary good now", 9_000, 9_000),
+        ];
+        let of = |(part, one, other): (&str, u32, u32)| {
+            [("a", one), ("b", other)].map(|(pod, value)| sample((reporter, part), pod, value))
+        };
+        vec![parts.into_iter().flat_map(of).collect()]
+    };
+    assert_eq!(state(&answer("destination")), State::OnePod("a".to_owned()));
+    assert_eq!(state(&answer("waypoint")), State::Worse);
+}
+
+#[test]
+fn the_hour_before_a_run_is_counted_by_one_reporter() {
+    let istio = counted(&Istio);
+    let query = istio.error_history();
+    assert!(
+        query.contains("sum by (reporter) (last_over_time"),
+        "{query}"
+    );
+    let durations = istio.duration_history();
+    assert!(durations.contains("sum by (le, reporter)"), "{durations}");
+    let range = |reporter: &str, part: &str, last: u32| {
+        let labels = json!({"reporter": reporter, "flagger": part, "pod": "w1"});
+        json!({"metric": labels, "values": [[0, "0"], [60, last.to_string()]]})
+    };
+    let of = |reporter: &str, all: u32| {
+        [("all", all), ("good", all - 1)].map(|(part, last)| range(reporter, part, last))
+    };
+    let (sidecar, waypoint) = (of("destination", 100), of("waypoint", 90));
+    let both = series(&json!([waypoint.clone(), sidecar].concat()));
+    let waypoint = series(&json!(waypoint));
+    let tally = |all: f64| Tally {
+        all,
+        bad: vec![1.0],
+    };
+    for (samples, all, pod) in [(&both, 100.0, "w1"), (&waypoint, 90.0, "")] {
+        let expected = Counts::new(all, 1.0).unwrap();
+        assert_eq!(istio.read_error_history(samples), [expected]);
+        let minutes = istio.read_pod_errors(samples);
+        assert_eq!(minutes[&60], [(pod.to_owned(), tally(all))].into());
+    }
+    let bucket = |reporter: &str, le: &str, last: u32| json!({"metric": {"reporter": reporter, "le": le}, "values": [[0, "0"], [60, last.to_string()]]});
+    let buckets = |reporter: &str, all: u32| {
+        [
+            bucket(reporter, "250", all / 2),
+            bucket(reporter, "+Inf", all),
+        ]
+    };
+    let both = [buckets("waypoint", 90), buckets("destination", 100)].concat();
+    let half = vec![Counts::new(100.0, 50.0).unwrap()];
+    assert_eq!(duration_blocks(&series(&json!(both))), [(250.0, half)]);
+}
+
+/// A user's query decides whose reports it counts: the operator leaves nothing out of its answer.
+#[test]
+fn the_queries_of_a_user_are_not_summed_by_reporters() {
+    let arm = |name: &str| {
+        (
+            format!("all{{w=\"{name}\"}}"),
+            format!("bad{{w=\"{name}\"}}"),
+        )
+    };
+    let counted = Counted::of_queries(arm("web"), arm("web-primary"));
+    for query in [counted.errors(minute()), counted.pod_errors()] {
+        assert!(!query.contains("reporter"), "{query}");
+    }
 }

@@ -1,28 +1,51 @@
-//! Istio's telemetry, as the proxy at the destination reports it.
+//! Istio's telemetry, as the proxy at the destination reports it: the sidecar of a pod, or in the ambient mode the waypoint of a Service.
 
 use super::{Named, Observer, Series};
 use crate::metrics::template::Model;
 
-/// Istio's telemetry.
+/// Istio's telemetry by sidecars, which Flagger's queries ask for. Counts are also taken from waypoints.
 #[derive(Clone, Copy, Debug)]
 pub struct Istio;
 
+/// Istio's telemetry by waypoints only.
+#[derive(Clone, Copy, Debug)]
+pub struct Waypoint;
+
 impl Observer for Istio {
     fn series(&self, model: &Model) -> Series {
-        let Model {
-            namespace, target, ..
-        } = model;
-        Series::new(
-            format!(
-                "reporter=\"destination\", destination_workload_namespace=\"{namespace}\", destination_workload=~\"{target}\""
-            ),
-            "response_code!~\"5.*\"",
-            "istio_requests_total",
-            "istio_request_duration_milliseconds",
-        )
+        reported("=\"destination\"", model)
+    }
+
+    fn counted(&self, model: &Model) -> Series {
+        reported("=~\"destination|waypoint\"", model)
     }
 
     fn named(&self) -> Named {
         Named::Workloads
     }
+}
+
+impl Observer for Waypoint {
+    fn series(&self, model: &Model) -> Series {
+        reported("=\"waypoint\"", model)
+    }
+
+    fn named(&self) -> Named {
+        Named::Workloads
+    }
+}
+
+/// The series by these reporters. A waypoint names the workload of the pod that answered, as a sidecar does.
+fn reported(by: &str, model: &Model) -> Series {
+    let Model {
+        namespace, target, ..
+    } = model;
+    Series::new(
+        format!(
+            "reporter{by}, destination_workload_namespace=\"{namespace}\", destination_workload=~\"{target}\""
+        ),
+        "response_code!~\"5.*\"",
+        "istio_requests_total",
+        "istio_request_duration_milliseconds",
+    )
 }

@@ -273,7 +273,7 @@ impl Comparing<'_> {
         }
         let arms = |bound: Option<f64>| match bound {
             None => self.setting.counted.read_errors(series),
-            Some(bound) => counting::slower(series, bound),
+            Some(bound) => self.setting.counted.slower(series, bound),
         };
         let mut test = before.clone();
         let finding = test.advance(&self.rules, arms);

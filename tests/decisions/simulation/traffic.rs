@@ -13,6 +13,8 @@ const PRIMARY_PODS: [&str; 3] = [
     "podinfo-primary-3",
 ];
 
+const WAYPOINT_PODS: [&str; 2] = ["waypoint-1", "waypoint-2"];
+
 /// The requests of all clients.
 #[derive(Clone, Debug)]
 pub struct Traffic {
@@ -40,6 +42,8 @@ pub struct Traffic {
     pub coming: Vec<f64>,
     /// Proxies do not follow the weight of the canary.
     pub ignores_weights: bool,
+    /// The reporter of the requests. A waypoint has the labels of its own two pods, and each gets the same share of a version's requests.
+    pub reporter: &'static str,
     /// The requests of both versions until each second.
     pub counted: Vec<(i64, f64, f64)>,
 }
@@ -60,6 +64,7 @@ impl Traffic {
             moves_late: 0,
             coming: Vec::new(),
             ignores_weights: false,
+            reporter: "destination",
             counted: Vec::new(),
         }
     }
@@ -142,10 +147,11 @@ impl Traffic {
             .next()
             .unwrap();
         let (canary, primary) = self.until(time - offset.parse::<i64>().unwrap());
-        let (pods, all): (&[&str], f64) = if is_canary {
-            (&CANARY_PODS, canary)
-        } else {
-            (&PRIMARY_PODS, primary)
+        let all = if is_canary { canary } else { primary };
+        let pods: &[&str] = match (self.reporter, is_canary) {
+            ("waypoint", _) => &WAYPOINT_PODS,
+            (_, true) => &CANARY_PODS,
+            (_, false) => &PRIMARY_PODS,
         };
         let all = all / f64::from(u32::try_from(pods.len()).unwrap());
         let pods = pods.iter().enumerate();
@@ -160,7 +166,11 @@ impl Traffic {
         all: f64,
         part: &str,
     ) -> Vec<Value> {
-        let series = |le: Option<&str>, value: f64| json!({"metric": {"flagger": name, "pod": pod, "le": le.unwrap_or_default()}, "value": [0, value.to_string()]});
+        let reporter = self.reporter;
+        if part.contains("reporter=") && !part.contains(reporter) {
+            return Vec::new();
+        }
+        let series = |le: Option<&str>, value: f64| json!({"metric": {"flagger": name, "pod": pod, "reporter": reporter, "le": le.unwrap_or_default()}, "value": [0, value.to_string()]});
         if part.contains("_bucket") {
             let slower = if is_canary {
                 self.canary_is_slower

@@ -214,6 +214,5 @@ pub fn rules(setting: &Setting, tests: usize) -> Option<Rules> {
         false_alarms: false_alarms / f64::from(tests),
         detect: compare.detect.unwrap_or(1.0) / 100.0,
         least: compare.min_samples,
-        counts_pods: setting.counted.counts_pods,
     })
 }

@@ -19,6 +19,7 @@ envoy_cluster_upstream_rq{envoy_cluster_name="victim_web-canary_80",envoy_respon
 envoy_cluster_upstream_rq{envoy_cluster_name="other_web-canary_80",envoy_response_code="200"} 1
 envoy_cluster_upstream_rq{envoy_cluster_name="cds_ingress_global_web-canary_other_http_80",envoy_response_code="200"} 1
 istio_requests_total{reporter="destination",destination_workload_namespace="victim",destination_workload="web"} 1
+istio_requests_total{reporter="waypoint",destination_workload_namespace="victim",destination_workload="web"} 1
 osm_request_total{destination_namespace="victim",destination_kind="Deployment",destination_name="web"} 1
 http_request_duration_seconds_count{kubernetes_namespace="victim",kubernetes_pod_name="web-1-2",__tmp_about="other",status="200"} 1
 response_total{namespace="victim",deployment="web",direction="inbound"} 1
@@ -30,11 +31,12 @@ apisix_http_status{route="victim_r-web-canary_all",code="200"} 1
 "#;
 
 /// The selectors of the built-in queries for the canary `web` in the namespace `victim`.
-const VICTIM: [&str; 11] = [
+const VICTIM: [&str; 12] = [
     r#"nginx_ingress_controller_requests{namespace="victim"}"#,
     r#"envoy_cluster_upstream_rq{envoy_cluster_name=~"victim_web-canary_[0-9a-zA-Z-]+"}"#,
     r#"envoy_cluster_upstream_rq{envoy_cluster_name=~"victim-web-canaryupstream-[0-9a-zA-Z-]+_[0-9a-zA-Z-]+"}"#,
     r#"istio_requests_total{reporter="destination",destination_workload_namespace="victim"}"#,
+    r#"istio_requests_total{reporter="waypoint",destination_workload_namespace="victim"}"#,
     r#"osm_request_total{destination_namespace="victim"}"#,
     r#"http_request_duration_seconds_count{kubernetes_namespace="victim"}"#,
     r#"response_total{namespace="victim"}"#,

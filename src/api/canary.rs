@@ -21,6 +21,9 @@ use super::{
     schema,
 };
 
+/// The annotation of a Canary whose built-in metrics are those of Istio's waypoints, which report requests in the ambient mode. Its value is `true`.
+pub const AMBIENT: &str = "flagger-rs.github.io/istio-ambient";
+
 /// CanarySpec describes the workload to release and how to release it.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[kube(
@@ -321,6 +324,13 @@ impl Canary {
             self.spec.service.route_refs.as_deref(),
             self.route_refs_annotation(),
         )
+    }
+
+    /// Whether the user wants the built-in metrics of Istio's waypoints.
+    pub fn is_ambient(&self) -> bool {
+        let annotations = self.metadata.annotations.as_ref();
+        let ambient = annotations.and_then(|all| all.get(AMBIENT));
+        ambient.is_some_and(|it| it == "true")
     }
 
     fn route_refs_annotation(&self) -> Option<&str> {

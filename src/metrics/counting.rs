@@ -17,7 +17,7 @@ use super::{
     template::Model,
 };
 use crate::comparison::{Arms, Counts, Measure, Readings, counters::Reading};
-use reporters::{REPORTER, Reported};
+use reporters::{PART, REPORTER, Reported};
 
 /// All instants are moved this far into the past, because Prometheus scrapes pods only at intervals.
 pub const LAG: SignedDuration = SignedDuration::from_secs(15);
@@ -29,8 +29,6 @@ const RESOLUTION: &str = "15s";
 const GOOD: &str = "good";
 const BAD: &str = "bad";
 const BUCKET: &str = "bucket";
-/// The label that distinguishes the parts of an answer.
-const PART: &str = "flagger";
 /// The labels that may have the name of the pod. The first one that a series has is used.
 const POD: [&str; 3] = ["pod", "kubernetes_pod_name", "instance"];
 /// The label with the bound of a bucket, and the labels of the buckets of pods.

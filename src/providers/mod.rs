@@ -138,13 +138,20 @@ pub fn routed() -> Vec<&'static str> {
     names
 }
 
-/// The queries of a canary's built-in metrics.
+/// The queries of a canary's built-in metrics. The user's word about waypoints counts whatever the provider is, because a service in Istio's
+/// ambient mode may have its routes from any of them.
 pub fn observer(snapshot: &Snapshot) -> &'static dyn Observer {
+    if snapshot.canary.is_ambient() {
+        return &observer::istio::Waypoint;
+    }
     observer_named(&metrics_provider(snapshot))
 }
 
 /// The provider of a canary's built-in metrics, as messages name it.
 pub fn metrics_provider(snapshot: &Snapshot) -> String {
+    if snapshot.canary.is_ambient() {
+        return "istio".to_owned();
+    }
     let spec = &snapshot.canary.spec;
     let flag = &snapshot.settings.mesh_provider;
     metrics_provider_name(flag, spec.provider.as_deref(), &spec.target_ref)

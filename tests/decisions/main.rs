@@ -50,6 +50,7 @@
 )]
 
 mod actions;
+mod ambient;
 mod any_state;
 mod appmesh;
 mod audit;

@@ -215,7 +215,7 @@ fn origin(mut sim: Simulation) -> Origin {
 }
 
 /// The query of a metric that the operator asks now, if all hooks pass.
-fn asked(sim: &Simulation) -> Option<Box<Query>> {
+pub fn asked(sim: &Simulation) -> Option<Box<Query>> {
     let mut evidence = Evidence::new();
     // Hooks are asked first, one after the other.
     for _ in 0..10 {

@@ -2,8 +2,10 @@
 //! Service (`reporter="waypoint"`). While a service moves from sidecars to the ambient mode, it has both, and both report a request that
 //! passes both: <https://istio.io/latest/docs/ambient/migrate/enable-ambient-mode/>. So an answer is read by one reporter only.
 
-use super::{PART, TimeSeries};
+use crate::metrics::TimeSeries;
 
+/// The label that distinguishes the parts of an answer.
+pub const PART: &str = "flagger";
 /// The label with the reporter.
 pub const REPORTER: &str = "reporter";
 const SIDECAR: &str = "destination";

@@ -232,6 +232,13 @@ impl Rig {
         pods.delete(&name, &DeleteParams::default()).await.unwrap();
     }
 
+    /// The client's requests between two times of the clock.
+    pub fn between(&self, from: Timestamp, to: Timestamp) -> Tally {
+        let (instant, now) = (Instant::now(), Timestamp::now());
+        let at = |time: Timestamp| instant.checked_sub(now.duration_since(time).unsigned_abs());
+        self.client.between(at(from).unwrap(), at(to).unwrap())
+    }
+
     /// `spec` of the newest record of a run.
     pub async fn last_record(&self) -> Value {
         let args = [

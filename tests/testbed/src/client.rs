@@ -81,6 +81,25 @@ impl fmt::Display for Tally {
     }
 }
 
+/// Sends requests one after the other. Returns the number of answers by version. A request that the application does not answer is an error.
+pub async fn answers(url: &str, count: usize) -> Result<BTreeMap<String, usize>, Error> {
+    let failed = |error: &dyn std::error::Error| Error::Failed(deepest(error));
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(PATIENCE)
+        .build()
+        .map_err(|e| failed(&e))?;
+    let mut answers = BTreeMap::new();
+    for _ in 0..count {
+        let answer = client.get(url).send().await.map_err(|e| failed(&e))?;
+        let version = answer.headers().get(VERSION);
+        let version = version.and_then(|version| version.to_str().ok());
+        let version = version.ok_or_else(|| Error::Failed(answer.status().to_string()))?;
+        *answers.entry(version.to_owned()).or_default() += 1;
+    }
+    Ok(answers)
+}
+
 /// A running client. Dropping it stops it.
 pub struct Client {
     /// All requests, in the order in which they were sent.

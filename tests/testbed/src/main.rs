@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 use testbed::{
     Error, apps, binaries,
     cell::{enter, envoy, init, kubelet, node, redirect, services},
-    control_plane,
+    client, control_plane,
 };
 
 /// Real Kubernetes with a real Istio on this machine: no containers, no root.
@@ -85,6 +85,9 @@ enum Action {
     /// Sends the request of a kubelet's probe.
     #[command(hide = true)]
     Probe { url: String },
+    /// Sends requests, and prints how many of them each version answered.
+    #[command(hide = true)]
+    Call { url: String, count: usize },
 }
 
 fn main() -> ExitCode {
@@ -120,6 +123,7 @@ fn run(command: Action) -> Result<ExitCode, Error> {
             wait_for(async { services::serve(control_plane::client(&kubeconfig).await?).await })
         }
         Action::Probe { url } => wait_for(probe(&url)),
+        Action::Call { url, count } => wait_for(call(&url, count)),
     };
     result.map(|()| ExitCode::SUCCESS)
 }
@@ -154,4 +158,10 @@ async fn probe(url: &str) -> Result<(), Error> {
     // The caller has a timeout of its own, and kills this process.
     let answered = apps::probe(url, Duration::from_secs(60)).await;
     answered.map_err(Error::Failed)
+}
+
+async fn call(url: &str, count: usize) -> Result<(), Error> {
+    let answers = client::answers(url, count).await?;
+    println!("{}", serde_json::json!(answers));
+    Ok(())
 }

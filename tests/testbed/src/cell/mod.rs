@@ -17,6 +17,7 @@ pub mod redirect;
 pub mod services;
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -53,6 +54,8 @@ const START: Duration = Duration::from_secs(60);
 
 /// A running cell. Dropping it ends all of it.
 pub struct Cell {
+    /// This crate's binary.
+    program: PathBuf,
     kubectl: Kubectl,
     client: Client,
     /// To the API server, the gateway and Prometheus.
@@ -101,6 +104,7 @@ impl Cell {
         let begun = begin(folder.path(), program, binaries.path("kubectl")?).await;
         let (namespaces, ports, kubectl, client) = begun.inspect_err(|_| folder.keep())?;
         let mut cell = Self {
+            program: program.to_owned(),
             kubectl,
             client,
             ports,
@@ -181,6 +185,23 @@ impl Cell {
     /// Runs a command on the node. Returns its output.
     pub async fn on_node(&self, command: &[&str]) -> Result<String, Error> {
         output(namespaces::inside(self.folder())?, command).await
+    }
+
+    /// Sends requests from a pod, through its sidecar if it has one. Returns the number of answers of each version of the application.
+    pub async fn call_from(
+        &self,
+        namespace: &str,
+        pod: &str,
+        url: &str,
+        count: usize,
+    ) -> Result<BTreeMap<String, usize>, Error> {
+        let folder = pod::folder(self.folder(), namespace, pod);
+        let (program, folder) = (self.program.display(), folder.display());
+        let (program, folder, count) = (program.to_string(), folder.to_string(), count.to_string());
+        let enter = [program.as_str(), "enter", &folder, pod::PROXY, "--"];
+        let call = [program.as_str(), "call", url, &count];
+        let output = self.on_node(&[enter.as_slice(), &call].concat()).await?;
+        serde_json::from_str(&output).map_err(|e| Error::Failed(format!("{e}: {output}")))
     }
 
     /// Kills a container's process, like a crash. The kubelet starts it again.

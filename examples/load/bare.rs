@@ -53,9 +53,7 @@ impl Lab {
 
 /// Runs the client until it is killed.
 pub async fn run(args: &[String]) {
-    let [_, kubeconfig, proxy, first, end] = args else {
-        panic!("arguments: {args:?}");
-    };
+    let [_, kubeconfig, proxy, first, end] = <&[String; 5]>::try_from(args).unwrap();
     let kubeconfig = Kubeconfig::read_from(PathBuf::from(kubeconfig)).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
     let config = config.unwrap();
@@ -78,7 +76,7 @@ pub async fn run(args: &[String]) {
         };
         tokio::spawn(client.steps(begin + offset));
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Reads all events of a kind.
@@ -128,8 +126,9 @@ impl Bare {
             canary_now["metadata"]["resourceVersion"] = version(&answer);
             let create = Request::post(&events).header("content-type", "application/json");
             self.send(create, &event(&canary_now, step)).await;
-            let told = self.servers.post("http://events/all");
-            told.body(event(&canary_now, step).to_string())
+            let notified = self.servers.post("http://events/all");
+            notified
+                .body(event(&canary_now, step).to_string())
                 .send()
                 .await
                 .unwrap();

@@ -300,7 +300,8 @@ impl Lab {
         sleep(Duration::from_secs(INTERVAL + 5)).await;
         let (before, usage) = (self.requests().len(), bare.usage().unwrap());
         sleep(STEPS).await;
-        let processor = bare.usage().unwrap().processor - usage.processor;
+        let processor = bare.usage().unwrap().processor;
+        let processor = processor.saturating_sub(usage.processor);
         let requests = self.requests().split_off(before);
         let is_step = |line: &&Audit| line.resource == "virtualservices" && line.verb == "update";
         let limit =

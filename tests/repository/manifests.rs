@@ -135,7 +135,7 @@ fn the_rights_for_all_kinds_are_those_of_the_manifests() {
     let needed = check::rights(&[subject], &Scope::All, Some(lease), true);
     let needed = needed.into_keys().map(|right| {
         let [group, resource, verb] = [right.group, right.resource, right.verb].map(str::to_owned);
-        (group, resource, right.name.map(str::to_owned), verb)
+        (group, resource, right.name.clone(), verb)
     });
     assert_eq!(needed.collect::<BTreeSet<_>>(), granted(&rules));
 }

@@ -181,7 +181,7 @@ fn each_overlay_has_the_arguments_that_the_readme_lists() {
         assert_eq!(arguments, expected, "{row}");
         count += 1;
     }
-    assert_eq!(count, 14);
+    assert_eq!(count, 15);
 }
 
 /// If an operator cannot reach its Prometheus, it rolls every version back.

@@ -18,6 +18,7 @@
   "ingress-class" .Values.ingressClass
   "event-webhook" .Values.eventWebhook
   "release-history" .Values.releaseHistory
+  "watch-label-selector" .Values.watchLabelSelector
   "cluster-name" .Values.clusterName
   "slack-user" (.Values.slack).user
   "slack-channel" (.Values.slack).channel

@@ -1,6 +1,6 @@
 //! `helm template` gives what `kubectl kustomize` gives, but for names of labels and the objects that only a chart has.
 
-use flagger_rs::{cli, loadtester};
+use flagger_rs::{cli, loadtester, shell::api_server::lease, snapshot::Shard};
 use serde_json::{Value, json};
 
 use super::{Charts, strings};
@@ -45,6 +45,8 @@ pub async fn each_is_the_chart_with_values(charts: &Charts<'_>) -> Outcome {
         "base",
         "dashboard",
         "podinfo",
+        // A further operator: the names of its objects differ.
+        "shard",
         "tester",
     ];
     let mut count = 0;
@@ -60,9 +62,36 @@ pub async fn each_is_the_chart_with_values(charts: &Charts<'_>) -> Outcome {
         count += 1;
     }
     ensure(count > 7, format!("{count} overlays"))?;
+    each_shard_may_hold_its_lease(charts).await?;
     let args = ["template", "flagger-loadtester", "CHART", "-n", "test"];
     let chart = files::documents(&charts.run("loadtester", &args).await?);
     compared("tester", &kustomized(charts, "tester").await?, &chart)
+}
+
+async fn each_shard_may_hold_its_lease(charts: &Charts<'_>) -> Outcome {
+    for selector in ["sharding.fluxcd.io/key=one", "!sharding.fluxcd.io/key"] {
+        let value = format!("watchLabelSelector={selector}");
+        let args = ["template", "flagger", "CHART", "--set", &value];
+        let objects = files::documents(&charts.run("flagger", &args).await?);
+        let shard = Shard::parse(selector).map_err(text)?;
+        let expected = json!([lease::name(Some(&shard))]);
+        let roles = objects.iter().filter(|object| object["kind"] == "Role");
+        let leases: Vec<_> = roles
+            .map(|role| &role["rules"][1]["resourceNames"])
+            .filter(|names| names.is_array())
+            .collect();
+        ensure(leases == [&expected], format!("{leases:?}, not {expected}"))?;
+        let operator = objects.iter().find(|object| object["kind"] == "Deployment");
+        let container =
+            &operator.ok_or("no operator")?["spec"]["template"]["spec"]["containers"][0];
+        let flag = format!("-watch-label-selector={selector}");
+        let arguments = container.to_string();
+        ensure(
+            arguments.contains(&flag),
+            format!("{arguments} without {flag}"),
+        )?;
+    }
+    Ok(())
 }
 
 /// The namespace of an overlay, and the values with which the chart is the same.

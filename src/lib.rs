@@ -40,6 +40,7 @@
 //! | What do the primary, the Services, the copies of configs and the autoscalers look like? | [`workload`] |
 //! | How does each mesh, gateway or ingress split traffic? | [`routers`] |
 //! | What becomes of a route that the user had before? | `routers/adoption.rs` |
+//! | What if the route becomes a GRPCRoute, or an HTTPRoute again? | `routers/gateway_api/switch.rs` |
 //! | How does the operator set weights in routes of the user (`routeRefs`), and when does it give them back? | `routers/own_routes.rs`, `rollout/safety/own_routes.rs` |
 //! | To whom does an object belong, and which are refused? | `rollout/safety/ownership.rs` decides, by the marks in `workload/ownership.rs` |
 //! | Which canaries share the copy of a config? | `workload/config/copies.rs` |
@@ -119,7 +120,7 @@
 //!    exceptions are documented in `shell/api_server`, through which all requests go.
 //! 5. If the cluster alone could not show that an action is in progress, the status has a condition for the action until it is done. The
 //!    status also has a condition for notifications that are still to be sent ([`api::status::ConditionType`]). An idle canary has exactly
-//!    Flagger's one condition (and `RouteRefs`, if it names routes of the user): `a_good_version_is_promoted_step_by_step_and_then_the_canary_is_idle`.
+//!    Flagger's one condition (and `RouteRefs`, if it names routes of the user, `GrpcRoute`, if it has one): `a_good_version_is_promoted_step_by_step_and_then_the_canary_is_idle`.
 //! 6. Traffic moves before anyone is notified, so a hanging chat delays no release. Each canary has its own queue of notifications. A chat
 //!    gets each notification at least once: outcomes are recorded in the status, and a process that has not sent the notification of the
 //!    start of a run or of a closed gate itself sends it again.

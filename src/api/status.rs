@@ -197,6 +197,9 @@ pub enum ConditionType {
     /// The operator sets weights in routes of the user, and must give them back; the message names the routes and rules. It stays until
     /// the Canary names no such routes any more.
     RouteRefs,
+    /// The operator makes a GRPCRoute for the Canary, or has made one that may still lead requests. It ends when the Canary has an HTTPRoute
+    /// again.
+    GrpcRoute,
 }
 
 impl ConditionType {
@@ -230,6 +233,7 @@ impl ConditionType {
             Self::WriteRefused => "WriteRefused",
             Self::Comparison => "Comparison",
             Self::RouteRefs => "RouteRefs",
+            Self::GrpcRoute => "GrpcRoute",
         }
     }
 }

@@ -283,6 +283,7 @@ fn each_condition_has_its_name() {
         (ConditionType::WriteRefused, "WriteRefused"),
         (ConditionType::Comparison, "Comparison"),
         (ConditionType::RouteRefs, "RouteRefs"),
+        (ConditionType::GrpcRoute, "GrpcRoute"),
     ] {
         let status: CanaryStatus = serde_json::from_value(json!({"conditions": [
             {"type": "Other", "status": "True", "reason": "a"}, {"type": name, "status": "True", "reason": "b"}]})).unwrap();

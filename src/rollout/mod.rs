@@ -62,7 +62,7 @@ use phases::{
     analysis, bootstrap, deletion, end, finish_rollback, idle, new_revision, promotion, restore,
 };
 use release::Release;
-use safety::{own_routes, ownership, selectors, validation, withdrawal};
+use safety::{grpc_route, own_routes, ownership, selectors, validation, withdrawal};
 
 use status::{
     Outcome, StatusChange, outcome, refused,
@@ -122,6 +122,9 @@ fn in_any_phase(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
     if !rollback::is_under_way(snapshot)
         && let Some(decision) = own_routes::follow_spec(snapshot)
     {
+        return decision;
+    }
+    if let Some(decision) = grpc_route::record(snapshot) {
         return decision;
     }
     in_phase(&release, evidence)

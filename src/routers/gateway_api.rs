@@ -12,6 +12,7 @@ mod filters;
 mod grpc;
 mod matches;
 mod rules;
+mod switch;
 mod version;
 
 use std::collections::BTreeSet;
@@ -20,7 +21,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     RouteError, Router,
-    adoption::before,
+    adoption::{before, kept},
     affinity::{self, Cookies},
     route::{
         apex_metadata, applied_spec, full_name, further_ports, items, metadata, new_object,
@@ -30,7 +31,7 @@ use super::{
 use crate::{
     api::canary::Canary,
     snapshot::{
-        Action, ObjectRef, Snapshot, Weights, Write,
+        Action, Kind, ObjectRef, Snapshot, Weights, Write,
         route_references::{self, Named},
     },
     workload::{metadata::is_owned, ownership::Ownership, ports::Port},
@@ -43,7 +44,32 @@ const OURS: [&str; 3] = ["parentRefs", "hostnames", "rules"];
 
 impl Router for GatewayApi {
     fn objects(&self, canary: &Canary) -> BTreeSet<ObjectRef> {
-        [reference(canary, self.kind(canary), canary.apex_name())].into()
+        let kinds = [self.kind(canary)]
+            .into_iter()
+            .chain(self.former_kind(canary));
+        kinds
+            .map(|kind| reference(canary, kind, canary.apex_name()))
+            .collect()
+    }
+
+    fn has_grpc_route(&self, snapshot: &Snapshot) -> bool {
+        self.kind(&snapshot.canary) == Kind::GrpcRoute || self.former(snapshot).is_some()
+    }
+
+    /// The former route goes last, when the new one is correct. It is the user's again then, so none of its labels and annotations are kept.
+    fn reconcile(
+        &self,
+        snapshot: &Snapshot,
+        selector: &(String, String),
+        weights: &Weights,
+    ) -> Result<Vec<Write>, RouteError> {
+        let writes = self.repairs(snapshot, selector, weights)?;
+        let objects = self.objects(&snapshot.canary);
+        let writes = kept(snapshot, &objects, writes);
+        if !writes.is_empty() || self.leads_former_to_canary(snapshot).is_some() {
+            return Ok(writes);
+        }
+        Ok(self.retired(snapshot).into_iter().collect())
     }
 
     fn repairs(
@@ -54,6 +80,12 @@ impl Router for GatewayApi {
     ) -> Result<Vec<Write>, RouteError> {
         let canary = &snapshot.canary;
         let spec = self.spec(snapshot, weights)?;
+        if self.leads_former_to_canary(snapshot).is_some() {
+            // The only pods that are ready keep the requests.
+            let keeps = !snapshot.primary_has_ready_pods() && snapshot.canary_has_ready_pods();
+            let withdrawn = self.former_withdrawn(snapshot).filter(|_| !keeps);
+            return Ok(withdrawn.into_iter().collect());
+        }
         let (labels, annotations) = apex_metadata(snapshot, selector);
         let Some(live) = self.live(snapshot) else {
             let spec = Value::Object(spec);
@@ -89,9 +121,15 @@ impl Router for GatewayApi {
     /// The weights of the last rule that leads to both sides. The rules before it are for clients with a cookie. (Flagger reads 0 and 0
     /// from a route that leads elsewhere.)
     fn current_weights(&self, snapshot: &Snapshot) -> Result<Weights, RouteError> {
-        let live = self.live(snapshot).ok_or_else(|| self.missing(snapshot))?;
-        routed(&snapshot.canary, live)
-            .ok_or_else(|| no_routes(snapshot, self.kind(&snapshot.canary)))
+        if let Some(weights) = self.leads_former_to_canary(snapshot) {
+            return Ok(weights);
+        }
+        match self.live(snapshot) {
+            Some(live) => routed(&snapshot.canary, live)
+                .ok_or_else(|| no_routes(snapshot, self.kind(&snapshot.canary))),
+            None if self.former(snapshot).is_some() => Ok(Weights::PRIMARY),
+            None => Err(self.missing(snapshot)),
+        }
     }
 
     fn set_weights(
@@ -99,56 +137,52 @@ impl Router for GatewayApi {
         snapshot: &Snapshot,
         weights: &Weights,
     ) -> Result<Vec<Write>, RouteError> {
-        let live = self.live(snapshot).ok_or_else(|| self.missing(snapshot))?;
+        // The former route is withdrawn before the canary gets more by the new one.
+        if weights.canary > 0 && self.leads_former_to_canary(snapshot).is_some() {
+            return Ok(Vec::new());
+        }
+        let former = self.former(snapshot);
+        let mut writes = Vec::from_iter(self.former_withdrawn(snapshot));
+        let Some(live) = self.live(snapshot) else {
+            let is_done = former.is_some() && weights.canary == 0;
+            return is_done
+                .then_some(writes)
+                .ok_or_else(|| self.missing(snapshot));
+        };
         let mut wanted = live.clone();
         match self.spec(snapshot, weights) {
-            Ok(_) if self.has_weights(snapshot, live, weights)? => return Ok(Vec::new()),
+            Ok(_) if self.has_weights(snapshot, live, weights)? => return Ok(writes),
             Ok(spec) => put_fields(&mut wanted, spec, &OURS),
             Err(_) if *weights == Weights::PRIMARY => {
                 rules::withdraw_canary(&snapshot.canary, &mut wanted);
             }
             Err(why) => return Err(why),
         }
-        if wanted == *live {
-            return Ok(Vec::new());
+        if wanted != *live {
+            let action = Action::Replace(wanted);
+            let failure = "update error: … while setting weights";
+            writes.push(self.write(snapshot, action, failure));
         }
-        let action = Action::Replace(wanted);
-        let failure = "update error: … while setting weights";
-        Ok(vec![self.write(snapshot, action, failure)])
+        Ok(writes)
     }
 
-    /// The route gets the spec, labels and annotations back that it had before the Canary. If the Canary owns it, or if its former spec
-    /// is not known, it leads to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
     fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
-        let canary = &snapshot.canary;
-        let live = self.live(snapshot)?;
-        let mut wanted = live.clone();
-        let leads_to_us = |route: &Value| routed(canary, route).is_some();
-        match before(live, canary, leads_to_us) {
-            Some(before) => wanted = before,
-            None if !is_owned(live, canary) && (!leads_to_us(live) || is_applied(live)) => {
-                return None;
-            }
-            None => {
-                let rules = wanted.pointer_mut("/spec/rules")?.as_array_mut()?;
-                for rule in rules.iter_mut().filter_map(Value::as_object_mut) {
-                    rules::lead_to_apex(canary, rule);
-                }
-            }
-        }
-        let action = (wanted != *live).then_some(Action::Replace(wanted))?;
-        Some(self.write(snapshot, action, "update error: "))
+        let former = self.former(snapshot).map(|former| former.kind);
+        let kinds = [self.kind(&snapshot.canary)].into_iter().chain(former);
+        kinds.filter_map(|kind| self.back(snapshot, kind)).next()
     }
 
     /// A route that leads to our Services is adopted already.
-    fn loses(&self, snapshot: &Snapshot) -> Option<&'static str> {
+    fn loses(&self, snapshot: &Snapshot) -> Option<(ObjectRef, &'static str)> {
         let canary = &snapshot.canary;
         let is_new = |live: &&Value| {
             routed(canary, live).is_none() && Ownership::of(live, canary) != Ownership::Own
         };
         let live = self.live(snapshot).filter(is_new)?;
         let wanted = self.spec(snapshot, &Weights::PRIMARY).ok()?;
-        adoption::lost(canary, live, &wanted)
+        let field = adoption::lost(canary, live, &wanted)?;
+        let route = reference(canary, self.kind(canary), canary.apex_name());
+        Some((route, field))
     }
 
     fn named(&self, _snapshot: &Snapshot) -> &'static [Named] {
@@ -171,15 +205,22 @@ impl Router for GatewayApi {
 
     /// Checks that all gateways have accepted the route as it is now. Flagger's v1beta1 does not check.
     fn accepted(&self, snapshot: &Snapshot) -> Result<(), RouteError> {
-        let refusal = self.refusal(snapshot, |status, is_current| {
-            status != "True" || !is_current
-        });
+        if let Some(former) = self.former(snapshot) {
+            return Err(former.leads(snapshot));
+        }
+        let refusal = self.refusal(
+            snapshot,
+            self.kind(&snapshot.canary),
+            |status, is_current| status != "True" || !is_current,
+        );
         refusal.map_or(Ok(()), Err)
     }
 
     /// Until a gateway has processed the last change, it sends requests to the former destinations of the route. The pods there must stay.
     fn lag(&self, snapshot: &Snapshot) -> Option<RouteError> {
-        self.refusal(snapshot, |_, is_current| !is_current)
+        let former = self.former(snapshot).map(|former| former.kind);
+        let mut kinds = former.into_iter().chain([self.kind(&snapshot.canary)]);
+        kinds.find_map(|kind| self.refusal(snapshot, kind, |_, is_current| !is_current))
     }
 
     fn new_cookies(&self, canary: &Canary, nonce: u64) -> Option<Cookies> {
@@ -188,6 +229,29 @@ impl Router for GatewayApi {
 }
 
 impl GatewayApi {
+    /// The write that gives a route back. It gets the spec, labels and annotations that it had before the Canary. If the Canary owns it, or
+    /// if its former spec is not known, it leads to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
+    fn back(self, snapshot: &Snapshot, kind: Kind) -> Option<Write> {
+        let canary = &snapshot.canary;
+        let live = snapshot.object(kind, canary.apex_name())?;
+        let mut wanted = live.clone();
+        let leads_to_us = |route: &Value| routed(canary, route).is_some();
+        match before(live, canary, leads_to_us) {
+            Some(before) => wanted = before,
+            None if !is_owned(live, canary) && (!leads_to_us(live) || is_applied(live)) => {
+                return None;
+            }
+            None => {
+                let rules = wanted.pointer_mut("/spec/rules")?.as_array_mut()?;
+                for rule in rules.iter_mut().filter_map(Value::as_object_mut) {
+                    rules::lead_to_apex(canary, rule);
+                }
+            }
+        }
+        let action = (wanted != *live).then_some(Action::Replace(wanted))?;
+        Some(route_write(snapshot, kind, action, "update error: "))
+    }
+
     /// The route that exists.
     fn live(self, snapshot: &Snapshot) -> Option<&Value> {
         snapshot.object(self.kind(&snapshot.canary), snapshot.canary.apex_name())
@@ -197,9 +261,11 @@ impl GatewayApi {
     fn refusal(
         self,
         snapshot: &Snapshot,
+        kind: Kind,
         is_refusal: impl Fn(&str, bool) -> bool,
     ) -> Option<RouteError> {
-        let live = self.live(snapshot).filter(|_| self == Self::V1)?;
+        let live = snapshot.object(kind, snapshot.canary.apex_name());
+        let live = live.filter(|_| self == Self::V1)?;
         let generation = live.pointer("/metadata/generation").and_then(Value::as_i64);
         let generation = generation.unwrap_or(0);
         let parents = items(live, "/spec/parentRefs");
@@ -218,7 +284,7 @@ impl GatewayApi {
                 if is_refusal(status, observed >= generation) {
                     return Some(RouteError::NotAccepted(format!(
                         "{} parent {} is not ready (status: {status}, observed generation: {observed}, current generation: {generation}){}",
-                        full_name(snapshot, self.kind(&snapshot.canary)),
+                        full_name(snapshot, kind),
                         parent["name"].as_str().unwrap_or_default(),
                         reason(condition)
                     )));

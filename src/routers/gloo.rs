@@ -104,14 +104,15 @@ impl Router for Gloo {
     }
 
     /// The routes of a RouteTable of the user, unless they lead to the apex Service and nowhere else.
-    fn loses(&self, snapshot: &Snapshot) -> Option<&'static str> {
+    fn loses(&self, snapshot: &Snapshot) -> Option<(ObjectRef, &'static str)> {
         let canary = &snapshot.canary;
         let live = live(snapshot).ok()?;
         let is_ours =
             Ownership::of(live, canary) == Ownership::Own || routed(canary, live).is_some();
         let apex = to_apex(canary);
         let is_kept = items(live, "/spec/routes").all(|route| *route == apex);
-        (!is_ours && !is_kept).then_some("routes")
+        let table = snapshot.reference(KIND, canary.apex_name());
+        (!is_ours && !is_kept).then_some((table, "routes"))
     }
 }
 

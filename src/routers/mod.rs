@@ -111,10 +111,16 @@ pub trait Router: Debug + Sync {
     /// The write that leads requests to where they went before the Canary. Other objects of the user are given back after it.
     fn reverted(&self, snapshot: &Snapshot) -> Option<Write>;
 
-    /// The field of the user's route that would lose something if the operator adopted the route; `None` if nothing would be lost. Such a
-    /// route is not adopted.
-    fn loses(&self, _snapshot: &Snapshot) -> Option<&'static str> {
+    /// The user's route that would lose something if the operator adopted it, and the field; `None` if nothing would be lost. Such a route is
+    /// not adopted.
+    fn loses(&self, _snapshot: &Snapshot) -> Option<(ObjectRef, &'static str)> {
         None
+    }
+
+    /// Whether the operator makes a GRPCRoute, or has made one that may still lead requests. The status records this
+    /// ([`ConditionType::GrpcRoute`](crate::api::status::ConditionType::GrpcRoute)).
+    fn has_grpc_route(&self, _snapshot: &Snapshot) -> bool {
+        false
     }
 
     /// Whether this router can split traffic by weight. If not, a release is always blue/green, and no event mentions routing.

@@ -141,6 +141,11 @@ pub fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Va
     list.into_iter().flatten()
 }
 
+/// Whether a route of Gateway API leads requests.
+pub fn has_parents(route: &Value) -> bool {
+    items(route, "/spec/parentRefs").next().is_some()
+}
+
 /// Labels and annotations of a route: those of the apex Service. If `spec.service.apex` is set, the selector label is among them, and so
 /// is the Service's unmanaged metadata, because Flagger writes both objects from one map.
 pub fn apex_metadata(

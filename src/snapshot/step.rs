@@ -23,7 +23,7 @@ pub struct Step {
 
 /// The conditions that begin or end within a step. A change of these conditions begins no other step, so a hook that has passed is not
 /// called again.
-const WITHIN_STEP: [ConditionType; 7] = [
+const WITHIN_STEP: [ConditionType; 8] = [
     ConditionType::Verdict,
     ConditionType::Draining,
     ConditionType::Action,
@@ -31,6 +31,7 @@ const WITHIN_STEP: [ConditionType; 7] = [
     ConditionType::WriteRefused,
     ConditionType::Comparison,
     ConditionType::RouteRefs,
+    ConditionType::GrpcRoute,
 ];
 
 impl Step {

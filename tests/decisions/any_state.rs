@@ -34,7 +34,7 @@ pub const PHASES: [CanaryPhase; 12] = [
 ];
 
 /// All conditions but `Promoted`, which every status has, in the order of `place_of_condition`.
-const CONDITIONS: [ConditionType; 18] = [
+const CONDITIONS: [ConditionType; 19] = [
     ConditionType::RollingBack,
     ConditionType::Reverting,
     ConditionType::Draining,
@@ -53,6 +53,7 @@ const CONDITIONS: [ConditionType; 18] = [
     ConditionType::WriteRefused,
     ConditionType::Comparison,
     ConditionType::RouteRefs,
+    ConditionType::GrpcRoute,
 ];
 
 const ROLLOUTS: [Rollout; 5] = [
@@ -255,6 +256,7 @@ fn place_of_condition(condition: ConditionType) -> Option<usize> {
         C::WriteRefused => Some(15),
         C::Comparison => Some(16),
         C::RouteRefs => Some(17),
+        C::GrpcRoute => Some(18),
     }
 }
 

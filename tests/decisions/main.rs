@@ -25,6 +25,7 @@
 //! | which requests of an A/B test reach the canary? | `conditions.rs` |
 //! | what if the data plane never accepts a route? | `unaccepted.rs` |
 //! | what happens to routes of the user that a Canary names? | `own_routes.rs`, `own_route_kinds.rs` |
+//! | what if a Canary's route becomes a GRPCRoute, or an HTTPRoute again? | `route_kinds.rs` |
 //! | which objects of other namespaces may a route name? | `references.rs` |
 //! | what does each object that the operator writes look like, in full? | `objects.rs`, with the files in `tests/objects` |
 //! | how does a canary begin, and what remains when it is deleted? | `bootstrap.rs`, `deletion.rs` |
@@ -90,6 +91,7 @@ mod refused_runs;
 mod refused_writes;
 mod releases;
 mod restore;
+mod route_kinds;
 #[path = "../files/routers.rs"]
 mod routers;
 mod routes;

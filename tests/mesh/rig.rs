@@ -165,7 +165,7 @@ impl Rig {
         self.until("the canary to be idle", |canary| {
             let conditions = canary.status.as_ref().unwrap().conditions.as_ref();
             let mut types = conditions.into_iter().flatten().map(|it| &*it.type_);
-            types.all(|type_| matches!(type_, "Promoted" | "Verdict" | "RouteRefs"))
+            types.all(|type_| matches!(type_, "Promoted" | "Verdict" | "RouteRefs" | "GrpcRoute"))
         })
         .await;
         let gone = [

@@ -242,6 +242,7 @@ impl Rig {
                     "Action",
                     "Verdict",
                     "RouteRefs",
+                    "GrpcRoute",
                 ]
                 .iter()
                 .any(|type_| condition["type"] == *type_)

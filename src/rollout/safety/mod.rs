@@ -1,6 +1,7 @@
 //! The rules that no phase may break.
 
 pub mod audit;
+pub mod grpc_route;
 pub mod own_routes;
 pub mod ownership;
 pub mod selectors;

@@ -139,12 +139,10 @@ pub fn is_of_others(snapshot: &Snapshot, object: &ObjectRef) -> bool {
 
 /// Returns the user's route if its adoption would drop one of its fields.
 fn loses(snapshot: &Snapshot) -> Option<Foreign> {
-    let router = providers::router(snapshot);
-    let field = router.loses(snapshot)?;
-    let mut routes = router.objects(&snapshot.canary).into_iter();
+    let (object, field) = providers::router(snapshot).loses(snapshot)?;
     Some(Foreign {
         canary: snapshot.full_name(),
-        object: routes.find(|route| route.name == snapshot.canary.apex_name())?,
+        object,
         why: NotOwn::Loses(field),
     })
 }

@@ -1,7 +1,8 @@
 //! A GRPCRoute in place of the HTTPRoute (`spec.service.grpc`). (Not in Flagger, which always makes an HTTPRoute.)
 //!
 //! A Canary gets one of both, and not both: a gateway must accept only one of an HTTPRoute and a GRPCRoute if they share a host name on a
-//! listener, and a Canary has one list of host names. For both in one Canary, its user makes them and names them in `routeRefs`.
+//! listener, and a Canary has one list of host names. `switch.rs` has the change from one to the other. For both in one Canary, its user
+//! makes them and names them in `routeRefs`.
 
 use serde_json::{Map, Value, json};
 

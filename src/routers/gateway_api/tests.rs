@@ -332,6 +332,7 @@ fn a_route_that_has_more_than_the_canary_asks_for_would_lose_it() {
         spec[field] = value;
         let mut route = json!({"metadata": {"name": "podinfo"}, "spec": spec});
         snapshot.objects.insert(name.clone(), route.clone());
+        let lost = lost.map(|field| (name.clone(), field));
         assert_eq!(GatewayApi::V1.loses(&snapshot), lost, "{route}");
         route["metadata"]["annotations"] = json!({"flagger-rs.github.io/adopt": "true"});
         snapshot.objects.insert(name, route);

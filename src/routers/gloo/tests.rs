@@ -187,6 +187,7 @@ fn a_route_table_of_the_user_is_adopted_only_if_it_has_no_other_routes() {
         let table =
             json!({"metadata": {"name": "podinfo"}, "spec": {"routes": routes, "weight": 7}});
         snapshot.objects.insert(name.clone(), table);
+        let lost = lost.map(|field| (name.clone(), field));
         assert_eq!(Gloo.loses(&snapshot), lost);
     }
     edit(&mut snapshot, &name, |theirs| {

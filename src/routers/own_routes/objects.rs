@@ -6,7 +6,7 @@ use super::{rules, used::Used};
 use crate::{
     routers::{
         RouteError,
-        route::{full_object, items, not_found},
+        route::{full_object, has_parents, not_found},
     },
     snapshot::{ObjectRef, Snapshot, references},
     workload::ownership::Ownership,
@@ -55,11 +55,6 @@ pub fn with_weights<'a>(
         )));
     }
     Ok(None)
-}
-
-/// Whether a route leads requests.
-pub fn has_parents(route: &Value) -> bool {
-    items(route, "/spec/parentRefs").next().is_some()
 }
 
 /// The error about a route that the operator is not allowed to read; `None` if it is.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     acceptance,
-    objects::{has_parents, live, of_route, with_weights},
+    objects::{live, of_route, with_weights},
     patch::{operations, patch, weighed},
     rules::{self, Rule},
     used::Used,
@@ -18,7 +18,7 @@ use crate::{
     },
     routers::{
         RouteError,
-        route::{full_object, items, new_object},
+        route::{full_object, has_parents, items, new_object},
     },
     snapshot::{Action, ObjectRef, Snapshot, Weights, Write},
     workload::{metadata::owner_reference, ownership::Ownership},

@@ -207,8 +207,13 @@ fn is_active(snapshot: &Snapshot) -> bool {
     use CanaryPhase as P;
     let status = snapshot.canary.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_ref());
-    // An idle canary has one condition, and one more if it names routes of the user. A failed promotion adds a condition.
-    let lasting = [ConditionType::Promoted, ConditionType::RouteRefs].map(ConditionType::as_str);
+    // An idle canary has one condition, and one more if it names routes of the user or has a GRPCRoute. A failed promotion adds a condition.
+    let lasting = [
+        ConditionType::Promoted,
+        ConditionType::RouteRefs,
+        ConditionType::GrpcRoute,
+    ];
+    let lasting = lasting.map(ConditionType::as_str);
     let mut conditions = conditions.into_iter().flatten();
     !matches!(snapshot.phase(), P::Initialized | P::Succeeded | P::Failed)
         || conditions.any(|it| !lasting.contains(&it.type_.as_str()))

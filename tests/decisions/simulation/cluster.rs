@@ -146,8 +146,9 @@ impl Simulation {
         let conditions = status.and_then(|status| status.conditions.as_ref());
         // With a second condition, the run is ending: its route is no step of the analysis.
         let is_running = conditions.is_some_and(|all| {
-            let is_other =
-                |c: &&CanaryCondition| !["Verdict", "RouteRefs"].contains(&c.type_.as_str());
+            let is_other = |c: &&CanaryCondition| {
+                !["Verdict", "RouteRefs", "GrpcRoute"].contains(&c.type_.as_str())
+            };
             all.iter().filter(is_other).count() == 1
         });
         if phases.contains(&self.snapshot.phase()) && is_running {

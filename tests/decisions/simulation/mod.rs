@@ -98,13 +98,14 @@ impl Simulation {
             let status = self.snapshot.canary.status.clone().unwrap_or_default();
             let mut conditions = status.conditions.iter().flatten();
             // `PromotionFailed` stays for as long as the primary is broken, `Action` and `Verdict` until the next run, `RouteRefs` for as
-            // long as the Canary names routes of a user.
+            // long as the Canary names routes of a user, `GrpcRoute` for as long as it has a GRPCRoute.
             let stay = [
                 "Promoted",
                 "PromotionFailed",
                 "Action",
                 "Verdict",
                 "RouteRefs",
+                "GrpcRoute",
             ];
             let is_idle = conditions.all(|c| stay.contains(&c.type_.as_str()));
             if status.phase == end && is_idle {

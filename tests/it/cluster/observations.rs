@@ -110,7 +110,7 @@ impl Scenario<'_> {
             let seen = self.seen.lock().unwrap();
             let status = seen.now.get(canary).cloned().unwrap_or_default();
             let mut conditions = status.conditions.iter().flatten();
-            let stay = ["Promoted", "Action", "Verdict", "RouteRefs"];
+            let stay = ["Promoted", "Action", "Verdict", "RouteRefs", "GrpcRoute"];
             let idle = conditions.all(|c| stay.contains(&c.type_.as_str()));
             let line = format!(
                 "{} {} {:?}",

@@ -195,7 +195,21 @@ pub async fn gateway_api_shares_calls_of_grpc_by_a_grpc_route(s: Scenario<'_>) -
     // It was created, had three weights and one edit, and was repaired: no default was taken for drift.
     let generation = route().await?["metadata"]["generation"].as_i64();
     let are_few = generation.is_some_and(|versions| versions <= 6);
-    ensure(are_few, format!("{generation:?} versions"))
+    ensure(are_few, format!("{generation:?} versions"))?;
+    // The user takes `grpc` out: an HTTPRoute takes the place.
+    let service = json!({"spec": {"service": {"grpc": null}}});
+    s.patch("canary", "podinfo", &service).await?;
+    until(PATIENCE, "an HTTPRoute alone", async || {
+        let http = s.get(Kind::HttpRoute, "podinfo").await?["spec"].take();
+        let has_parents = |spec: &Value| spec["parentRefs"][0].is_object();
+        let grpc = route().await?["spec"].take();
+        let canary = s.get(Kind::Canary, "podinfo").await?["status"].to_string();
+        (has_parents(&http) && !has_parents(&grpc) && !canary.contains("GrpcRoute"))
+            .then_some(())
+            .ok_or(format!("{http} {grpc} {canary}"))
+    })
+    .await
+    .map_err(text)
 }
 
 pub async fn gateway_api_copies_requests_in_blue_green(s: Scenario<'_>) -> Outcome {

@@ -66,18 +66,18 @@ const ROUTE_FIELDS: [&str; 15] = [
 /// The findings about a Canary whose fields can be read.
 pub fn findings(canary: &Canary, templates: &Templates) -> Vec<Found> {
     let deletion = left_behind(canary).into_iter().chain(own_routes(canary));
+    let deletion = deletion.chain(without_grpc_route(canary));
     let Some(analysis) = &canary.spec.analysis else {
         return deletion.collect();
     };
     let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
     let metrics = analysis.metrics.iter().enumerate();
     let metrics = metrics.flat_map(|(i, it)| {
-        metric(
-            &format!("spec.analysis.metrics[{i}]"),
-            it,
-            namespace,
-            templates,
-        )
+        let at = format!("spec.analysis.metrics[{i}]");
+        let of_http = http_statuses(&at, it).filter(|_| speaks_grpc_only(canary));
+        metric(&at, it, namespace, templates)
+            .into_iter()
+            .chain(of_http)
     });
     let hooks = analysis.webhooks.iter().enumerate();
     let hooks = hooks.filter_map(|(i, it)| webhook(&format!("spec.analysis.webhooks[{i}]"), it));
@@ -99,6 +99,38 @@ fn left_behind(canary: &Canary) -> Option<Found> {
     let message = "is false: with kuma, the TrafficRoute stays when the Canary is deleted, and leads to a primary that is gone";
     (is_kuma && !canary.spec.revert_on_deletion)
         .then(|| found(Level::Warning, "spec.revertOnDeletion", message))
+}
+
+/// The finding about `service.grpc` with a provider that makes no GRPCRoute. Without a provider in the Canary, a flag decides.
+fn without_grpc_route(canary: &Canary) -> Option<Found> {
+    canary.spec.service.grpc.as_ref()?;
+    let provider = canary.spec.provider.as_deref()?;
+    let level = match provider {
+        "" => return None,
+        // The operator refuses it.
+        other if other.starts_with("gatewayapi:v1beta1") => Level::Error,
+        other if other.starts_with("gatewayapi:v1") => return None,
+        _ => Level::Warning,
+    };
+    let message = format!("needs the provider gatewayapi:v1: with {provider} no GRPCRoute is made");
+    (!canary.has_route_refs()).then(|| found(level, "spec.service.grpc", message))
+}
+
+/// Whether the routes of a Canary lead calls of gRPC only.
+fn speaks_grpc_only(canary: &Canary) -> bool {
+    if !canary.has_route_refs() {
+        return canary.spec.service.grpc.is_some();
+    }
+    let refs = canary.route_refs().unwrap_or_default();
+    !refs.is_empty() && refs.iter().all(|route| route.kind == "GRPCRoute")
+}
+
+/// The finding about a metric that counts no failed call of gRPC.
+fn http_statuses(at: &str, metric: &CanaryMetric) -> Option<Found> {
+    let is_own = metric.template_ref.is_some() || metric.query.is_some();
+    let message = "counts statuses of HTTP, and a call of gRPC that fails usually has the status 200: use a MetricTemplate, as in examples/metrics/success-rate-of-grpc.yaml (Linkerd's proxies count such calls as failed)";
+    let is_rate = Builtin::named(&metric.name) == Some(Builtin::SuccessRate);
+    (is_rate && !is_own).then(|| found(Level::Warning, format!("{at}.name"), message))
 }
 
 /// The findings about `routeRefs`, and about fields that describe a route of the operator, which it does not make then.

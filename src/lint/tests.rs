@@ -258,3 +258,39 @@ fn fields_that_a_route_of_the_user_makes_useless_are_found() {
         assert_eq!(found(&GOOD.replacen(from, to, 1)), [expected]);
     }
 }
+
+/// A version whose calls fail would be promoted.
+#[test]
+fn a_success_rate_that_counts_no_failed_call_of_grpc_is_found_and_so_is_a_provider_without_grpc_routes()
+ {
+    let rate = "warning spec.analysis.metrics[0].name: counts statuses of HTTP, and a call of gRPC that fails usually has the status 200: use a MetricTemplate, as in examples/metrics/success-rate-of-grpc.yaml (Linkerd's proxies count such calls as failed)";
+    let made = |provider: &str| {
+        format!(
+            "spec.service.grpc: needs the provider gatewayapi:v1: with {provider} no GRPCRoute is made"
+        )
+    };
+    let (istio, old) = (
+        format!("warning {}", made("istio")),
+        format!("error {}", made("gatewayapi:v1beta1")),
+    );
+    let http = "{kind: HTTPRoute, name: a}";
+    let of_grpc = "{kind: GRPCRoute, name: a}";
+    for (provider, service, expected) in [
+        ("istio", "grpc: {}".to_owned(), vec![istio.as_str(), rate]),
+        (
+            "gatewayapi:v1beta1",
+            "grpc: {}".to_owned(),
+            vec![&old, rate],
+        ),
+        ("gatewayapi:v1", "grpc: {}".to_owned(), vec![rate]),
+        ("gatewayapi:v1", "timeout: 1s".to_owned(), vec![]),
+        ("istio", format!("routeRefs: [{of_grpc}]"), vec![rate]),
+        ("istio", format!("routeRefs: [{of_grpc}, {http}]"), vec![]),
+    ] {
+        let canary = GOOD.replacen("{port: 9898}", &format!("{{port: 9898, {service}}}"), 1);
+        let canary = canary.replacen("spec:\n", &format!("spec:\n  provider: {provider}\n"), 1);
+        assert_eq!(found(&canary), expected, "{provider} {service}");
+    }
+    let template = include_str!("../../examples/metrics/success-rate-of-grpc.yaml");
+    assert_eq!(found(template), [""; 0]);
+}

@@ -46,6 +46,7 @@ fn each_metric_provider_has_an_example_that_makes_a_request() {
         let (template, secret): (MetricTemplate, _) = with_secret(&file, "MetricTemplate");
         let provider = &template.spec.provider;
         shown.insert(provider.type_.clone());
+        let secret = provider.secret_ref.as_ref().map(|_| &secret);
         let model = Model {
             namespace: "test".to_owned(),
             target: "podinfo".to_owned(),
@@ -54,7 +55,7 @@ fn each_metric_provider_has_an_example_that_makes_a_request() {
             ..Model::default()
         };
         let query = Query {
-            server: Server::of(provider, Some(&secret), Some("1m")).unwrap(),
+            server: Server::of(provider, secret, Some("1m")).unwrap(),
             asks: Asks::Value(render(&template.spec.query, &model).unwrap()),
             budget: Duration::from_secs(9),
         };

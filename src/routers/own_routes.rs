@@ -24,7 +24,9 @@ mod used;
 
 use std::collections::BTreeSet;
 
-use super::{RouteError, Router};
+use serde_json::Value;
+
+use super::{RouteError, Router, route::has_parents};
 use crate::{
     api::canary::{Canary, Strategy},
     snapshot::{ObjectRef, Snapshot, Weights, Write, route_references::Named},
@@ -170,6 +172,11 @@ pub fn copies(canary: &Canary) -> BTreeSet<ObjectRef> {
     let named = used::named(canary).unwrap_or_default().into_iter();
     let copies = named.filter(|used| used.template.is_some());
     copies.map(|used| used.route).collect()
+}
+
+/// Whether an object is a copy of a user's route that leads no request, because the Canary that owns it does not name the route any more.
+pub fn is_left(canary: &Canary, object: &ObjectRef, live: &Value) -> bool {
+    copies(canary).contains(object) && !has_parents(live)
 }
 
 /// The reason why a Canary cannot be combined with routes of the user; `None` if it can.

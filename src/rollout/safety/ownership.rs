@@ -82,6 +82,12 @@ pub fn foreign(snapshot: &Snapshot, object: &ObjectRef) -> Option<Foreign> {
         (Creator::User, _)
         | (_, Ownership::Own)
         | (Creator::Either, Ownership::Unowned | Ownership::Other(_)) => return None,
+        // The copy of a user's route that another Canary has left leads no request.
+        (Creator::Operator, Ownership::OtherCanary(_))
+            if own_routes::is_left(&snapshot.canary, object, live) =>
+        {
+            return None;
+        }
         (_, Ownership::OtherCanary(name)) => NotOwn::Owned(format!("Canary {name}")),
         (_, Ownership::Other(owner)) => NotOwn::Owned(owner),
         (Creator::Initialization, Ownership::Unowned)

@@ -55,8 +55,8 @@ pub fn copied(
         lead_debugging(&mut spec, &snapshot.canary, &header);
     }
     let spec = Value::Object(spec);
-    // A copy that an earlier Canary has left behind.
-    let is_orphan = |copy: &Value| Ownership::of(copy, &snapshot.canary) == Ownership::Unowned;
+    // A copy that an earlier Canary, or another one, has left behind.
+    let is_orphan = |copy: &Value| Ownership::of(copy, &snapshot.canary) != Ownership::Own;
     let (action, failure) = match snapshot.objects.get(&used.route) {
         None => {
             let (kind, name) = (used.route.kind, &used.route.name);

@@ -480,3 +480,46 @@ fn a_copy_that_lost_its_owner_keeps_the_pods_of_the_canary_and_holds_a_rollback_
     assert_eq!(weights_of_copy(&sim), [100, 0], "{}", sim.transcript());
     assert_eq!(sim.snapshot.objects[&target]["spec"]["replicas"], 0);
 }
+
+/// The user has moved the entry of a route from one Canary to another. The copy has the name that both give it.
+#[test]
+fn a_copy_that_another_canary_has_left_is_taken_over_and_one_that_leads_requests_is_not() {
+    let entry = json!({"kind": "HTTPRoute", "name": "web", "mode": "Template", "parentRefs": [{"name": "public"}]});
+    let service = json!({"port": 9898, "routeRefs": [entry]});
+    let mut sim = Simulation::new(
+        json!({"provider": "kubernetes", "service": service, "analysis": {"stepWeight": 20, "maxWeight": 40}}),
+    );
+    let of_user = name(&sim, Kind::HttpRoute);
+    sim.store(of_user, source());
+    let copied = sim.snapshot.reference(Kind::HttpRoute, "web-flagger");
+    let owner = json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "name": "other", "uid": "o", "controller": true});
+    let mut of_other = route(Kind::HttpRoute);
+    of_other["metadata"] =
+        json!({"name": "web-flagger", "namespace": "test", "ownerReferences": [owner]});
+    sim.store(copied.clone(), of_other);
+    let before = copy(&sim).clone();
+    sim.run(30);
+    let refused = sim
+        .snapshot
+        .status()
+        .condition(ConditionType::ForeignObject);
+    let why = refused.and_then(|condition| condition.message.clone());
+    assert!(
+        why.unwrap_or_default().contains("belongs to Canary other"),
+        "{}",
+        sim.transcript()
+    );
+    assert_eq!(*copy(&sim), before);
+    // The other Canary leaves the copy.
+    let left = sim.snapshot.objects.get_mut(&copied).unwrap();
+    left["spec"].as_object_mut().unwrap().remove("parentRefs");
+    sim.run_until(CanaryPhase::Initialized);
+    let owners = &copy(&sim)["metadata"]["ownerReferences"];
+    assert_eq!(
+        (&owners[0]["name"], owners.as_array().unwrap().len()),
+        (&json!("podinfo"), 1)
+    );
+    sim.image("podinfo:2");
+    sim.run_until(CanaryPhase::Succeeded);
+    assert_eq!(weights_of_copy(&sim), [100, 0]);
+}

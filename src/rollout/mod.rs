@@ -120,7 +120,7 @@ fn in_any_phase(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
         };
     }
     if !rollback::is_under_way(snapshot)
-        && let Some(decision) = own_routes::follow_spec(snapshot)
+        && let Some(decision) = own_routes::follow_spec(&release)
     {
         return decision;
     }

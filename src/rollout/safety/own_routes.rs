@@ -7,7 +7,11 @@ use crate::{
         blocked::Blocked,
         messages,
         plan::{Decision, Requeue},
-        status::{StatusChange, transitions::is_under_analysis},
+        release::Release,
+        status::{
+            StatusChange, outcome,
+            transitions::{is_between_runs, is_under_analysis},
+        },
     },
     routers::own_routes::{self, Used},
     snapshot::{Snapshot, Write},
@@ -24,16 +28,17 @@ pub fn are_recorded(status: &CanaryStatus) -> bool {
 }
 
 /// Gives back what the Canary does not name any more, then records what it names. `None` if the record is current, if the list of the
-/// Canary cannot be read, or if a version under analysis has to wait for that ([`not_given_back`]).
-pub fn follow_spec(snapshot: &Snapshot) -> Option<Decision> {
+/// Canary cannot be read, or if a version has to wait for that ([`not_given_back`]).
+pub fn follow_spec(release: &Release<'_>) -> Option<Decision> {
+    let snapshot = release.snapshot;
     let named = own_routes::named(&snapshot.canary).ok()?;
     let recorded = own_routes::recorded(snapshot.status());
     if recorded == named && are_recorded(snapshot.status()) != named.is_empty() {
         return None;
     }
     match give_back(snapshot, &named) {
-        // The version is checked meanwhile.
-        Some(Decision::Wait(..)) if is_under_analysis(snapshot.phase()) => {
+        // The version is checked meanwhile, or fails.
+        Some(Decision::Wait(..)) if is_under_analysis(snapshot.phase()) || fails(release) => {
             return record_all(snapshot, &named, None);
         }
         Some(decision) => return Some(decision),
@@ -60,6 +65,14 @@ pub fn follow_spec(snapshot: &Snapshot) -> Option<Decision> {
         change.set(ConditionType::RouteRefs, WEIGHTS_SET, &record)
     };
     Some(Decision::commit(change.build(), Vec::new()))
+}
+
+/// Whether a new version fails because a route could not be given back until the progress deadline, or has failed and is not notified yet.
+/// It gets no pods: the run ends before it scales the target up.
+fn fails(release: &Release<'_>) -> bool {
+    let snapshot = release.snapshot;
+    let is_new = is_between_runs(snapshot.phase()) && release.changed();
+    outcome::is_pending(snapshot) || (is_new && release.routes_overdue().is_some())
 }
 
 /// Adds the routes that the Canary names to the record, and keeps those that cannot be given back yet. `why` a copy is kept is reported

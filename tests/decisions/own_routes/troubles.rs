@@ -134,6 +134,57 @@ fn a_route_that_must_not_be_read_any_more_holds_the_release_up_then_ends_it() {
     );
 }
 
+/// The operator does not know whether the route leads requests to the canary, so the version gets no pods.
+#[test]
+fn a_new_version_does_not_wait_for_ever_for_a_route_that_was_left_and_must_not_be_read() {
+    let mut sim = new(
+        json!({"progressDeadlineSeconds": 60, "analysis": {"stepWeight": 20, "maxWeight": 60}}),
+    );
+    sim.run_until(CanaryPhase::Initialized);
+    forbid(&mut sim, Kind::HttpRoute);
+    let refs = &mut sim.snapshot.canary.spec.service.route_refs;
+    refs.as_mut().unwrap().retain(|it| it.kind == "GRPCRoute");
+    sim.run(200);
+    assert_eq!(sim.snapshot.phase(), CanaryPhase::Initialized);
+    sim.image("podinfo:2");
+    let until = sim.snapshot.now.as_second() + 50;
+    while sim.snapshot.now.as_second() < until {
+        sim.reconcile();
+        assert_eq!(
+            sim.snapshot.phase(),
+            CanaryPhase::Initialized,
+            "{}",
+            sim.transcript()
+        );
+    }
+    for _ in 0..100 {
+        sim.reconcile();
+        assert_eq!(
+            sim.snapshot.target().unwrap()["spec"]["replicas"],
+            0,
+            "{}",
+            sim.transcript()
+        );
+    }
+    assert_eq!(
+        sim.snapshot.phase(),
+        CanaryPhase::Failed,
+        "{}",
+        sim.transcript()
+    );
+    assert!(
+        sim.count_notified("alert Error") > 0,
+        "{}",
+        sim.transcript()
+    );
+    // A next version is released when the route can be read again.
+    sim.snapshot.forbidden.clear();
+    let http = name(&sim, Kind::HttpRoute);
+    sim.store(http, route(Kind::HttpRoute));
+    sim.image("podinfo:3");
+    sim.run_until(CanaryPhase::Succeeded);
+}
+
 /// The gate of the traffic may be closed for days.
 #[test]
 fn a_short_trouble_of_a_route_behind_a_closed_gate_does_not_end_the_run() {

@@ -87,6 +87,8 @@ pub enum Scenario {
     GatewayAbTesting,
     /// A good version whose weights the operator sets in a route of the user.
     OwnRoute,
+    /// A good version whose weights the operator sets in a VirtualService of the user.
+    OwnVirtualService,
     /// A good version whose weights the operator sets in its copy of a user's route.
     RouteTemplate,
     /// A Canary that is deleted while a route of the user leads requests to its new version.
@@ -129,7 +131,7 @@ impl Scenario {
     }
 
     /// All scenarios but those that are one for each router.
-    const OTHERS: [Self; 34] = [
+    const OTHERS: [Self; 35] = [
         Self::Promotion,
         Self::Rollback,
         Self::Compared,
@@ -150,6 +152,7 @@ impl Scenario {
         Self::GatewayMirror,
         Self::GatewayAbTesting,
         Self::OwnRoute,
+        Self::OwnVirtualService,
         Self::RouteTemplate,
         Self::OwnRouteDeletion,
         Self::Knative,
@@ -236,6 +239,7 @@ impl Scenario {
             Self::GatewayMirror => behind("gatewayapi:v1", with(steps(), "mirror", json!(true))),
             Self::GatewayAbTesting => behind("gatewayapi:v1", with(iterations(), "match", test)),
             Self::OwnRoute | Self::OwnRouteDeletion => on_own_route(),
+            Self::OwnVirtualService => on_own_virtual_service(),
             Self::RouteTemplate => on_template(),
             Self::Knative => behind("knative", of("serving.knative.dev/v1", "Service")),
             Self::DaemonSet => of("apps/v1", "DaemonSet"),
@@ -297,6 +301,11 @@ impl Scenario {
             Self::OwnRoute | Self::OwnRouteDeletion => {
                 rig.create("services", service("podinfo"));
                 rig.create("httproutes", http_route());
+                rig.pass(5).await;
+            }
+            Self::OwnVirtualService => {
+                rig.create("services", service("podinfo"));
+                rig.create("virtualservices", own_virtual_service());
                 rig.pass(5).await;
             }
             Self::RouteTemplate => {
@@ -402,6 +411,7 @@ impl Scenario {
             | Self::GatewayMirror
             | Self::GatewayAbTesting
             | Self::OwnRoute
+            | Self::OwnVirtualService
             | Self::RouteTemplate
             | Self::Knative
             | Self::DaemonSet

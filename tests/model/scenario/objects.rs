@@ -55,6 +55,23 @@ pub fn http_route() -> Value {
     json!({"metadata": {"name": "podinfo", "labels": {"team": "a"}}, "spec": spec})
 }
 
+/// A spec with a VirtualService of the user.
+pub fn on_own_virtual_service() -> Value {
+    let mut spec = on_own_route();
+    spec["provider"] = json!("istio");
+    spec["service"]["routeRefs"] =
+        json!([{"kind": "VirtualService", "name": "podinfo", "rules": ["all"]}]);
+    spec
+}
+
+/// The VirtualService of the user.
+pub fn own_virtual_service() -> Value {
+    let to = |host: &str, weight: u64| json!({"destination": {"host": host}, "weight": weight});
+    let all = json!({"name": "all", "timeout": "5s", "route": [to("podinfo", 100), to("podinfo-canary", 0)]});
+    let spec = json!({"hosts": ["app.example.com"], "gateways": ["public"], "http": [all]});
+    json!({"metadata": {"name": "podinfo", "labels": {"team": "a"}}, "spec": spec})
+}
+
 /// A spec for the operator's copy of a user's route.
 pub fn on_template() -> Value {
     let parents = json!([{"name": "gateway"}]);

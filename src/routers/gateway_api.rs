@@ -168,8 +168,8 @@ impl Router for GatewayApi {
 
     fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let former = self.former(snapshot).map(|former| former.kind);
-        let kinds = [self.kind(&snapshot.canary)].into_iter().chain(former);
-        kinds.filter_map(|kind| self.back(snapshot, kind)).next()
+        let mut kinds = [self.kind(&snapshot.canary)].into_iter().chain(former);
+        kinds.find_map(|kind| back(snapshot, kind))
     }
 
     /// A route that leads to our Services is adopted already.
@@ -229,29 +229,6 @@ impl Router for GatewayApi {
 }
 
 impl GatewayApi {
-    /// The write that gives a route back. It gets the spec, labels and annotations that it had before the Canary. If the Canary owns it, or
-    /// if its former spec is not known, it leads to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
-    fn back(self, snapshot: &Snapshot, kind: Kind) -> Option<Write> {
-        let canary = &snapshot.canary;
-        let live = snapshot.object(kind, canary.apex_name())?;
-        let mut wanted = live.clone();
-        let leads_to_us = |route: &Value| routed(canary, route).is_some();
-        match before(live, canary, leads_to_us) {
-            Some(before) => wanted = before,
-            None if !is_owned(live, canary) && (!leads_to_us(live) || is_applied(live)) => {
-                return None;
-            }
-            None => {
-                let rules = wanted.pointer_mut("/spec/rules")?.as_array_mut()?;
-                for rule in rules.iter_mut().filter_map(Value::as_object_mut) {
-                    rules::lead_to_apex(canary, rule);
-                }
-            }
-        }
-        let action = (wanted != *live).then_some(Action::Replace(wanted))?;
-        Some(route_write(snapshot, kind, action, "update error: "))
-    }
-
     /// The route that exists.
     fn live(self, snapshot: &Snapshot) -> Option<&Value> {
         snapshot.object(self.kind(&snapshot.canary), snapshot.canary.apex_name())
@@ -373,6 +350,29 @@ impl GatewayApi {
             .into_iter()
             .any(|candidate| defaulted("rules", &Value::Array(candidate)) == rules))
     }
+}
+
+/// The write that gives a route back. It gets the spec, labels and annotations that it had before the Canary. If the Canary owns it, or
+/// if its former spec is not known, it leads to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
+fn back(snapshot: &Snapshot, kind: Kind) -> Option<Write> {
+    let canary = &snapshot.canary;
+    let live = snapshot.object(kind, canary.apex_name())?;
+    let mut wanted = live.clone();
+    let leads_to_us = |route: &Value| routed(canary, route).is_some();
+    match before(live, canary, leads_to_us) {
+        Some(before) => wanted = before,
+        None if !is_owned(live, canary) && (!leads_to_us(live) || is_applied(live)) => {
+            return None;
+        }
+        None => {
+            let rules = wanted.pointer_mut("/spec/rules")?.as_array_mut()?;
+            for rule in rules.iter_mut().filter_map(Value::as_object_mut) {
+                rules::lead_to_apex(canary, rule);
+            }
+        }
+    }
+    let action = (wanted != *live).then_some(Action::Replace(wanted))?;
+    Some(route_write(snapshot, kind, action, "update error: "))
 }
 
 /// Whether the user applied the route as it is, with the rules of a canary.

@@ -45,7 +45,7 @@ impl Gateway {
             sim.transcript()
         );
         self.count += 1;
-        if self.count % (self.pause + 1) == 0 {
+        if self.count.is_multiple_of(self.pause + 1) {
             self.report(sim, attached);
         }
     }

@@ -13,7 +13,7 @@
 
 use serde_json::Value;
 
-use super::{GatewayApi, routed, rules};
+use super::{GatewayApi, back, routed, rules};
 use crate::{
     api::{canary::Canary, status::ConditionType},
     routers::{
@@ -51,7 +51,7 @@ impl GatewayApi {
             has_parents(live)
         } else {
             let is_of_other = matches!(Ownership::of(live, canary), Ownership::OtherCanary(_));
-            !is_of_other && self.back(snapshot, kind).is_some()
+            !is_of_other && back(snapshot, kind).is_some()
         };
         is_left.then_some(Former { kind, live })
     }
@@ -76,7 +76,7 @@ impl GatewayApi {
     pub(super) fn retired(self, snapshot: &Snapshot) -> Option<Write> {
         let Former { kind, live } = self.former(snapshot)?;
         if !is_owned(live, &snapshot.canary) {
-            return self.back(snapshot, kind);
+            return back(snapshot, kind);
         }
         // Some implementations report about no route.
         let reports = items(live, "/status/parents").next().is_some();
@@ -115,9 +115,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::routers::{
-        Router,
-        tests::{apply, canary_analysis, reconciled, selector, snapshot},
+    use crate::{
+        api::canary::Grpc,
+        routers::{
+            Router,
+            tests::{apply, canary_analysis, reconciled, selector, snapshot},
+        },
     };
 
     /// The gateway may need time for the new route, and for the last change of the former one.
@@ -133,7 +136,7 @@ mod tests {
         let former = snapshot.objects.get_mut(&http).unwrap();
         former["status"] = report.clone();
         former["metadata"]["generation"] = json!(2);
-        snapshot.canary.spec.service.grpc = Some(Default::default());
+        snapshot.canary.spec.service.grpc = Some(Grpc::default());
         let reconcile = |snapshot: &mut Snapshot| {
             let writes = GatewayApi::V1.reconcile(snapshot, &selector(), &Weights::PRIMARY);
             let writes = writes.unwrap();

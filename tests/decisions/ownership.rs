@@ -124,7 +124,7 @@ fn controlled_by(version: &str, kind: &str, name: &str) -> Value {
 fn store(sim: &mut Simulation, name: &ObjectRef, owners: &Value) -> Value {
     let mut object = json!({"apiVersion": name.kind.api_version(), "kind": name.kind.name(),
         "metadata": {"name": name.name, "namespace": "test", "ownerReferences": owners},
-        "spec": {"theirs": true, "scaleTargetRef": {"name": "elsewhere"}, "service": "podinfo", "backends": [{"service": "podinfo", "weight": 100}]}, "data": {"theirs": "yes"}});
+        "spec": {"theirs": true, "parentRefs": [{"name": "public"}], "scaleTargetRef": {"name": "elsewhere"}, "service": "podinfo", "backends": [{"service": "podinfo", "weight": 100}]}, "data": {"theirs": "yes"}});
     if matches!(name.kind, Kind::Deployment | Kind::DaemonSet) {
         let labels = json!({"app": "theirs"});
         object["spec"]["selector"] = json!({"matchLabels": labels});

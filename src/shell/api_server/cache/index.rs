@@ -252,9 +252,11 @@ impl Index {
             watched.unlisted.remove(&arrival.object);
         }
         if let Some(entry) = self.objects.get_mut(&arrival.object)
-            && version(arrival.version) < entry.content.version()
+            && (version(arrival.version) < entry.content.version()
+                || matches!(entry.content, Content::Absent(known) if known == version(arrival.version)))
         {
-            // Either the list is older than a write of this process, or the API server was restored from a backup.
+            // Either the list is older than a write of this process, or the API server was restored from a backup, or it has answered by
+            // mistake that the object does not exist.
             entry.content = Content::Unknown;
             return self.subscribers(&arrival.object);
         }

@@ -347,6 +347,13 @@ fn late_events_do_not_bring_a_deleted_canary_back() {
     assert_eq!(created.len(), 1);
     assert_eq!(known(&index, &canary()), "8");
 
+    // If the answer was wrong, the next list shows that.
+    index.mark_stale(&canary());
+    index.not_found(&canary());
+    listed(&mut index, &["8"]);
+    assert_eq!(known(&index, &canary()), "?");
+    assert_eq!(index.canaries().len(), 1);
+
     // The next list forgets it. If the cluster was restored from a backup, versions begin again.
     index.mark_stale(&canary());
     index.not_found(&canary());

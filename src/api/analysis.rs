@@ -11,8 +11,8 @@ use super::{
     lenient, schema,
 };
 
-/// How the operator analyses a new version before it promotes it. Set `interval`, `threshold`, and one of `stepWeight`, `stepWeights`
-/// and `iterations`.
+/// How the operator analyses a new version before it promotes it. Set `interval`, `threshold`, and one of `stepWeight`, `stepWeights`,
+/// `decimalStepWeights` and `iterations`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CanaryAnalysis {
@@ -56,6 +56,16 @@ pub struct CanaryAnalysis {
     )]
     #[schemars(schema_with = "schema::numbers")]
     pub step_weights: Option<Vec<i64>>,
+    /// The traffic weights of the canary at each step, as in `stepWeights`, with at most one decimal place: `[0.1, 1, 10, 50]`. It replaces
+    /// `stepWeights`, `stepWeight` and `maxWeight`. Weights that are not whole need Istio, Gateway API, Contour, NGINX, Traefik, or routes of
+    /// the user. Not in Flagger, and Flagger's CRDs remove it.
+    #[serde(
+        default,
+        deserialize_with = "lenient::numbers",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(schema_with = "schema::numbers")]
+    pub decimal_step_weights: Option<Vec<f64>>,
     /// The traffic weight that each step of a promotion moves from the canary back to the primary, in percent. Default: 100, in one step.
     #[serde(
         default,
@@ -128,6 +138,14 @@ pub struct CanaryAnalysis {
     /// Keeps a client by a cookie on the side, canary or primary, that answered its first request. Default: no session affinity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_affinity: Option<SessionAffinity>,
+}
+
+impl CanaryAnalysis {
+    /// Whether `decimalStepWeights` has the weights of the steps.
+    pub fn has_decimals(&self) -> bool {
+        let decimals = self.decimal_step_weights.as_ref();
+        decimals.is_some_and(|decimals| !decimals.is_empty())
+    }
 }
 
 /// A metric whose value must be within a range.

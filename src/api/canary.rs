@@ -17,6 +17,7 @@ pub use super::{
 };
 use super::{
     duration, lenient,
+    percent::Percent,
     route_refs::{self, InvalidRouteRefs, RouteRef},
     schema,
 };
@@ -251,37 +252,44 @@ impl Canary {
             .map_or(1, |analysis| analysis.threshold.max(1))
     }
 
-    /// The canary's weight, in percent, after which a version is promoted.
-    pub fn max_weight(&self) -> i64 {
+    /// The weights of the steps that the spec lists; none if each step adds the same. Numbers that are no share are left out: such a spec is
+    /// refused.
+    pub fn step_weights(&self) -> Vec<Percent> {
         let Some(analysis) = &self.spec.analysis else {
-            return 100;
+            return Vec::new();
         };
-        match (
-            analysis.step_weights.as_deref().and_then(<[_]>::last),
-            analysis.max_weight,
-        ) {
-            (Some(last), _) => (*last).min(100),
-            (None, Some(max)) if max > 0 => max.min(100),
-            (None, _) => 100,
+        if analysis.has_decimals() {
+            let decimals = analysis.decimal_step_weights.iter().flatten();
+            return decimals.copied().filter_map(Percent::exact).collect();
+        }
+        let weights = analysis.step_weights.iter().flatten();
+        weights.copied().map(Percent::nearest).collect()
+    }
+
+    /// The canary's weight after which a version is promoted.
+    pub fn max_weight(&self) -> Percent {
+        let max = self.spec.analysis.as_ref().and_then(|it| it.max_weight);
+        match (self.step_weights().last(), max) {
+            (Some(last), _) => *last,
+            (None, Some(max)) if max > 0 => Percent::nearest(max),
+            (None, _) => Percent::ALL,
         }
     }
 
     /// The canary's weight at the step after this one. It never exceeds the maximum, so that a step that does not divide the maximum
     /// reaches it as well.
-    pub fn next_weight(&self, weight: i64) -> i64 {
+    pub fn next_weight(&self, weight: Percent) -> Percent {
         let Some(analysis) = &self.spec.analysis else {
-            return 100;
+            return Percent::ALL;
         };
-        let step = analysis.step_weight.unwrap_or(0);
-        let weights = analysis.step_weights.as_deref().unwrap_or_default();
-        let next = if step > 0 || weights.is_empty() {
-            weight.saturating_add(step)
+        let step = analysis.step_weight.filter(|_| !analysis.has_decimals());
+        let step = Percent::nearest(step.unwrap_or(0));
+        let weights = self.step_weights();
+        let next = if step > Percent::ZERO || weights.is_empty() {
+            weight.with(step)
         } else {
-            weights
-                .iter()
-                .copied()
-                .find(|next| *next > weight)
-                .unwrap_or(100)
+            let next = weights.into_iter().find(|next| *next > weight);
+            next.unwrap_or(Percent::ALL)
         };
         next.min(self.max_weight())
     }

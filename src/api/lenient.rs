@@ -3,6 +3,8 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::percent::Percent;
+
 /// Reads any number as an integer: drops the fraction and clamps numbers out of range. Returns `None` for any other value.
 pub fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     Ok(truncated(&Value::deserialize(deserializer)?))
@@ -17,6 +19,18 @@ pub fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error
 pub fn integers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<i64>>, D::Error> {
     let values = Option::<Vec<Value>>::deserialize(deserializer)?;
     Ok(values.map(|values| values.iter().filter_map(truncated).collect()))
+}
+
+/// Reads a list of numbers. Skips values that are not numbers.
+pub fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<f64>>, D::Error> {
+    let values = Option::<Vec<Value>>::deserialize(deserializer)?;
+    Ok(values.map(|values| values.iter().filter_map(Value::as_f64).collect()))
+}
+
+/// Reads a share in percent. Returns `None` for any other value.
+pub fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Percent>, D::Error> {
+    let number = Value::deserialize(deserializer)?.as_f64();
+    Ok(number.and_then(Percent::exact))
 }
 
 /// Reads `null` as the type's default.

@@ -60,6 +60,11 @@ pub const LISTS: &[ListLimit] = &[
     list("analysis.stepWeights", 100, |spec| {
         of_analysis(spec, |analysis| length(analysis.step_weights.as_ref()))
     }),
+    list("analysis.decimalStepWeights", 100, |spec| {
+        of_analysis(spec, |analysis| {
+            length(analysis.decimal_step_weights.as_ref())
+        })
+    }),
     list("service.match", MATCHES, |spec| {
         length(spec.service.match_.as_ref())
     }),

@@ -15,6 +15,7 @@ pub mod compare;
 pub mod duration;
 pub mod limits;
 pub mod metric_template;
+pub mod percent;
 pub mod release;
 pub mod route_refs;
 

@@ -10,6 +10,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::percent::Percent;
+
 /// The label of a Release with the uid of its Canary.
 pub const CANARY_UID: &str = "flagger-rs.github.io/canary-uid";
 /// The label of a Release with its [`ReleaseResult`].
@@ -68,7 +70,7 @@ pub struct ReleaseSpec {
     pub steps: i64,
     /// The number of steps that were taken.
     pub reached: i64,
-    /// The greatest traffic weight of the canary, in percent.
+    /// The greatest traffic weight of the canary, in percent, rounded up to a whole number.
     pub weight: i64,
     /// The actions by which people steered the run, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -212,7 +214,7 @@ pub struct Measurement {
     /// When the step ended.
     pub at: Option<Time>,
     /// The traffic weight of the canary during the measurement, in percent.
-    pub weight: i64,
+    pub weight: Percent,
     /// The values.
     pub values: Vec<Measured>,
 }
@@ -291,7 +293,7 @@ pub struct Moment {
     /// The phase.
     pub phase: String,
     /// The traffic weight of the canary, in percent.
-    pub weight: i64,
+    pub weight: Percent,
     /// The completed iterations of blue/green and A/B testing.
     #[serde(skip_serializing_if = "is_zero")]
     pub iterations: i64,

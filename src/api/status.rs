@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{lenient, schema};
+use super::{lenient, percent::Percent, schema};
 
 /// CanaryStatus is the state of the release. Only the operator writes it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -19,10 +19,17 @@ pub struct CanaryStatus {
     #[serde(deserialize_with = "lenient::count")]
     #[schemars(schema_with = "schema::number")]
     pub failed_checks: i64,
-    /// The traffic weight of the canary, in percent.
+    /// The traffic weight of the canary, in percent, rounded up to a whole number.
     #[serde(deserialize_with = "lenient::count")]
     #[schemars(schema_with = "schema::number")]
     pub canary_weight: i64,
+    /// The exact traffic weight of the canary, in percent; only if it is not whole (`decimalStepWeights`). Not in Flagger.
+    #[serde(
+        deserialize_with = "lenient::percent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(schema_with = "schema::number")]
+    pub canary_weight_decimal: Option<Percent>,
     /// The number of completed iterations in the current run (blue/green and A/B testing).
     #[serde(deserialize_with = "lenient::count")]
     #[schemars(schema_with = "schema::number")]
@@ -239,6 +246,20 @@ impl ConditionType {
 }
 
 impl CanaryStatus {
+    /// The exact traffic weight of the canary. If another actor, such as Flagger, changed `canaryWeight` alone, that field counts.
+    pub fn weight(&self) -> Percent {
+        let exact = self.canary_weight_decimal;
+        exact
+            .filter(|exact| exact.rounded_up() == self.canary_weight)
+            .unwrap_or(Percent::nearest(self.canary_weight))
+    }
+
+    /// Records the traffic weight of the canary.
+    pub fn set_weight(&mut self, weight: Percent) {
+        self.canary_weight = weight.rounded_up();
+        self.canary_weight_decimal = Some(weight).filter(|weight| !weight.is_whole());
+    }
+
     /// The condition of this type, if the status holds it.
     pub fn condition(&self, type_: ConditionType) -> Option<&CanaryCondition> {
         let mut conditions = self.conditions.iter().flatten();

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     canary::{Canary, Strategy, WebhookType},
+    percent::Percent,
     status::{CanaryPhase, CanaryStatus, ConditionType},
 };
 
@@ -120,7 +121,7 @@ fn pods_have_ten_minutes_to_become_ready_by_default() {
 /// Each row has the weights of the steps, from a weight of 0 to the maximum.
 #[test]
 fn each_step_adds_its_weight_up_to_the_maximum() {
-    for (analysis, steps) in [
+    let whole = [
         (json!({"stepWeight": 40}), vec![40, 80, 100]),
         (json!({"stepWeight": 40, "maxWeight": 0}), vec![40, 80, 100]),
         (
@@ -141,20 +142,45 @@ fn each_step_adds_its_weight_up_to_the_maximum() {
             vec![30, 60],
         ),
         (json!({"stepWeight": 100}), vec![100]),
-    ] {
+        // An empty list is none.
+        (
+            json!({"stepWeight": 60, "decimalStepWeights": []}),
+            vec![60, 100],
+        ),
+    ];
+    let of_tenths = |tenths: &[u64]| tenths.iter().copied().map(Percent::of_tenths).collect();
+    let whole = whole.map(|(analysis, steps): (Value, Vec<u8>)| {
+        let steps: Vec<_> = steps.into_iter().map(Percent::from).collect();
+        (analysis, steps)
+    });
+    let flaggers = json!({"stepWeight": 30, "maxWeight": 60, "stepWeights": [5]});
+    let mut both = flaggers.clone();
+    both["decimalStepWeights"] = json!([0.1, 0.5, 1, 50.0]);
+    let decimal = [
+        (
+            json!({"decimalStepWeights": [0.1, 1, 50]}),
+            of_tenths(&[1, 10, 500]),
+        ),
+        (both, of_tenths(&[1, 5, 10, 500])),
+    ];
+    for (analysis, steps) in whole.into_iter().chain(decimal) {
         let canary = analysed(analysis.clone());
-        let mut seen = vec![];
+        let mut seen: Vec<Percent> = vec![];
         while seen.last() != Some(&canary.max_weight()) && seen.len() < 9 {
-            seen.push(canary.next_weight(seen.last().copied().unwrap_or(0)));
+            seen.push(canary.next_weight(seen.last().copied().unwrap_or(Percent::ZERO)));
         }
         assert_eq!(seen, steps, "{analysis}");
     }
     let none = canary(&json!({}));
-    assert_eq!((none.next_weight(0), none.max_weight()), (100, 100));
+    let all = Percent::ALL;
+    assert_eq!(
+        (none.next_weight(Percent::ZERO), none.max_weight()),
+        (all, all)
+    );
     let past = analysed(json!({"stepWeights": [10, 20]}));
     assert_eq!(
-        past.next_weight(50),
-        20,
+        past.next_weight(50.into()),
+        20.into(),
         "the weights were lowered during the run"
     );
 }

@@ -360,7 +360,10 @@ pub fn put_in_place(spec: &mut Value) {
             json!([
             {"required": ["interval", "threshold", "iterations"]},
             {"required": ["interval", "threshold", "stepWeight"]},
-            {"required": ["interval", "threshold", "stepWeights"]}]),
+            {"required": ["interval", "threshold", "stepWeights"]},
+            // Flagger's fields may stay beside it, so exactly one of the four must fit.
+            {"required": ["interval", "threshold", "decimalStepWeights"],
+                "not": {"anyOf": [{"required": ["iterations"]}, {"required": ["stepWeight"]}, {"required": ["stepWeights"]}]}}]),
         ),
     ];
     for (place, schema) in places {

@@ -1,6 +1,9 @@
 //! The steps of a replayed run.
 
-use crate::api::canary::{Canary, Strategy};
+use crate::api::{
+    canary::{Canary, Strategy},
+    percent::Percent,
+};
 
 /// The most steps of a run.
 const STEPS: usize = 100;
@@ -48,9 +51,9 @@ fn shares(canary: &Canary) -> Vec<f64> {
         return vec![EVEN; iterations.clamp(1, STEPS)];
     }
     let mut weights = Vec::new();
-    let mut weight = canary.next_weight(0);
+    let mut weight = canary.next_weight(Percent::ZERO);
     // At 100 % the primary has no requests to compare with.
-    while weight < 100 && weight <= canary.max_weight() && weights.len() < STEPS {
+    while weight < Percent::ALL && weight <= canary.max_weight() && weights.len() < STEPS {
         weights.push(weight);
         let next = canary.next_weight(weight);
         if next <= weight {
@@ -58,8 +61,7 @@ fn shares(canary: &Canary) -> Vec<f64> {
         }
         weight = next;
     }
-    let share = |weight: i64| Some(f64::from(u8::try_from(weight).ok()?) / 100.0);
-    let shares: Vec<_> = weights.into_iter().filter_map(share).collect();
+    let shares: Vec<_> = weights.into_iter().map(Percent::share).collect();
     if shares.is_empty() {
         vec![EVEN]
     } else {

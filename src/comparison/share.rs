@@ -6,7 +6,7 @@ use super::Window;
 const CHANCE: f64 = 0.01;
 /// The width of the band around the expected count, in standard deviations.
 const DEVIATIONS: f64 = 3.3;
-/// The share of all requests by which a split may be imprecise.
+/// The share of all requests by which a split may be imprecise. A smaller share may be half of what it ought to be.
 const IMPRECISION: f64 = 0.01;
 
 /// Whether the canary had clearly fewer requests than this share of all. `false` if there were too few requests to decide. More requests
@@ -17,7 +17,12 @@ pub fn is_missed(window: Window, share: f64, dispersion: f64) -> bool {
         return false;
     }
     let deviation = (dispersion.max(1.0) * all * share * (1.0 - share)).sqrt();
-    canary < all.mul_add(share, -DEVIATIONS * deviation) - IMPRECISION * all
+    let imprecision = if share < IMPRECISION {
+        share / 2.0
+    } else {
+        IMPRECISION
+    };
+    canary < all.mul_add(share, -DEVIATIONS * deviation) - imprecision * all
 }
 
 #[cfg(test)]
@@ -41,6 +46,10 @@ mod tests {
             (0.0, 0.0, 0.5, false),
             (0.0, 1_000.0, 0.0, false),
             (990.0, 10.0, 1.0, false),
+            (0.0, 100_000.0, 0.01, false),
+            (0.0, 60_000.0, 0.001, true),
+            (0.0, 4_000.0, 0.001, false),
+            (30.0, 60_000.0, 0.001, false),
         ] {
             let is = is_missed(window(canary, primary), share, 1.0);
             assert_eq!(is, missed, "{canary} {primary} {share}");

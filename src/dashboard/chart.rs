@@ -7,7 +7,7 @@ use super::{
     series::{Point, Series},
     text::{NAME, cut, number, with_unit},
 };
-use crate::api::release::Metric;
+use crate::api::{percent::Percent, release::Metric};
 
 /// Positions across are in percent of the plot, and those down are in pixels: so the chart fits each screen, and its texts keep their size.
 /// The style sheet has the margins and the height.
@@ -164,7 +164,7 @@ pub fn unit(series: &Series, metric: &Metric) -> String {
 
 /// The weights as bands: each reaches from the end of the step before to the end of its own step.
 fn bands(scale: &Scale, series: &Series) -> Markup {
-    let mut bands: Vec<(i64, f64, f64)> = Vec::new();
+    let mut bands: Vec<(Percent, f64, f64)> = Vec::new();
     let mut from = 0.0;
     for point in &series.points {
         let Some(time) = point.at else { continue };

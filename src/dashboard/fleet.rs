@@ -13,6 +13,7 @@ use super::{
     site::Site,
     text::{NAME, cut, name, number, since, until},
 };
+use crate::api::percent::Percent;
 
 /// The number of canaries on one page.
 pub const PAGE: usize = 100;
@@ -103,7 +104,7 @@ fn line(site: &Site<'_>, row: &Row, reads: bool) -> Markup {
                 @if let Some((taken, all)) = view.progress() { span.dim { (taken) "/" (all) } }
             }
             td.num data-label="traffic" {
-                @if view.weight.intended > 0 || (view.strategy == "canary" && view.state.is_in_run()) { (view.weight.intended) " %" } @else { "–" }
+                @if view.weight.intended > Percent::ZERO || (view.strategy == "canary" && view.state.is_in_run()) { (view.weight.intended) " %" } @else { "–" }
                 @if let Some(measured) = measured { div.dim { (number(measured)) " % measured" } }
             }
             td.num.wide {

@@ -7,7 +7,10 @@ use super::{
     text::{NAME, cut},
 };
 use crate::{
-    api::release::{Release, ReleaseResult},
+    api::{
+        percent::Percent,
+        release::{Release, ReleaseResult},
+    },
     view::{View, text::versions},
 };
 
@@ -31,7 +34,7 @@ pub struct Recorded {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Share {
     /// The intended share, in percent.
-    intended: i64,
+    intended: Percent,
     /// The measured share, in percent.
     measured: f64,
 }
@@ -58,7 +61,7 @@ impl Recorded {
     }
 
     /// The measured share of the traffic in percent, if it was measured at the weight that the canary has now.
-    pub fn measured_at(&self, intended: i64) -> Option<f64> {
+    pub fn measured_at(&self, intended: Percent) -> Option<f64> {
         let share = self.measured.filter(|share| share.intended == intended)?;
         Some(share.measured)
     }

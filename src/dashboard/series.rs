@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 
 use crate::{
-    api::release::{Comparison, Measured, ReleaseSpec, RunEvidence},
+    api::{
+        percent::Percent,
+        release::{Comparison, Measured, ReleaseSpec, RunEvidence},
+    },
     records,
 };
 
@@ -30,7 +33,7 @@ pub struct Point {
     /// When the step ended.
     pub at: Option<Timestamp>,
     /// The intended traffic of the canary, in percent.
-    pub weight: i64,
+    pub weight: Percent,
     /// The value of the canary.
     pub canary: Option<f64>,
     /// The value of the primary.

@@ -210,7 +210,7 @@ fn weights(canary: &Canary, analysis: &CanaryAnalysis) -> Vec<Found> {
     let mut all = Vec::new();
     let is_iterated = analysis.iterations.unwrap_or(0) > 0;
     let (step, most) = (analysis.step_weight.unwrap_or(0), canary.max_weight());
-    if is_iterated && (step > 0 || analysis.step_weights.is_some()) {
+    if is_iterated && (step > 0 || !canary.step_weights().is_empty()) {
         all.push(warning(
             "stepWeight",
             "has no effect together with iterations".to_owned(),
@@ -222,7 +222,7 @@ fn weights(canary: &Canary, analysis: &CanaryAnalysis) -> Vec<Found> {
             format!("{max} is no percentage from 0 to 100"),
         ));
     }
-    if !is_iterated && step > most {
+    if !is_iterated && !analysis.has_decimals() && step > most.rounded_up() {
         all.push(warning(
             "stepWeight",
             format!("{step} is more than maxWeight: there is one step of {most} %"),

@@ -51,11 +51,12 @@ fn routing(canary: &Canary) -> Option<String> {
     }
     let analysis = canary.spec.analysis.as_ref()?;
     let max = analysis.max_weight.unwrap_or(0);
-    let weights = analysis.step_weights.as_deref().unwrap_or_default();
-    if let Some(step) = analysis.step_weight.filter(|step| *step > 0) {
+    let step = analysis.step_weight.filter(|_| !analysis.has_decimals());
+    if let Some(step) = step.filter(|step| *step > 0) {
         return Some(format!("Weight step: {step} max: {max}"));
     }
-    let list: Vec<_> = weights.iter().map(i64::to_string).collect();
+    let weights = canary.step_weights().into_iter();
+    let list: Vec<_> = weights.map(|weight| weight.to_string()).collect();
     (!list.is_empty()).then(|| format!("Weight steps: {} max: {max}", list.join(",")))
 }
 
@@ -107,6 +108,10 @@ mod tests {
         assert_eq!(
             routing(json!({"interval": "1m", "threshold": 5, "stepWeights": [1, 2]})).unwrap(),
             "Weight steps: 1,2 max: 0"
+        );
+        assert_eq!(
+            routing(json!({"interval": "1m", "threshold": 5, "stepWeight": 5, "maxWeight": 50, "decimalStepWeights": [0.1, 1]})).unwrap(),
+            "Weight steps: 0.1,1 max: 50"
         );
         assert_eq!(
             routing(json!({"interval": "1m", "threshold": 5, "iterations": 2})).unwrap(),

@@ -7,7 +7,10 @@ use jiff::SignedDuration;
 use serde_json::Value;
 
 use crate::{
-    api::canary::{CanaryPhase, CanaryStatus, Strategy},
+    api::{
+        canary::{CanaryPhase, CanaryStatus, Strategy},
+        percent::Percent,
+    },
     notifications::{EventKind, Notification},
     providers,
     rollout::{
@@ -296,8 +299,8 @@ pub fn first_step(snapshot: &Snapshot) -> Result<Vec<Write>, String> {
     if !router.are_users() || !is_before || !has_steps {
         return Ok(Vec::new());
     }
-    let weight = u8::try_from(canary.next_weight(0)).unwrap_or(100);
-    let writes = router.set_weights(snapshot, &Weights::canary(weight));
+    let first = Weights::canary(canary.next_weight(Percent::ZERO));
+    let writes = router.set_weights(snapshot, &first);
     writes.map_err(|why| why.to_string())
 }
 

@@ -23,6 +23,7 @@ use crate::{
     api::{
         action::{DONE, EARLIER, UNNAMED, recorded},
         canary::{Canary, CanaryPhase, CanaryStatus, Strategy},
+        percent::Percent,
         release::{
             CANARY_UID, Cause, Change, Measurement, Moment, RESULT, Release, ReleaseResult,
             ReleaseSpec, RunEvidence, Steered,
@@ -134,7 +135,7 @@ impl Record {
         let moment = Moment {
             at: Some(now.clone()),
             phase: status.phase.as_str().to_owned(),
-            weight: status.canary_weight,
+            weight: status.weight(),
             iterations: status.iterations,
         };
         let last = self.evidence.timeline.last();
@@ -195,7 +196,7 @@ impl Record {
         }
         let measurement = Measurement {
             at: Some(now.clone()),
-            weight: before.canary_weight,
+            weight: before.weight(),
             values,
         };
         let known = &mut self.evidence.measurements;
@@ -372,12 +373,12 @@ fn steps(canary: &Canary) -> i64 {
 /// The number of steps that were taken at this status.
 fn reached(canary: &Canary, status: &CanaryStatus) -> i64 {
     // A promotion may route all traffic to the canary, which is no step.
-    let is_step = is_in_run(status.phase) && status.canary_weight <= canary.max_weight();
+    let is_step = is_in_run(status.phase) && status.weight() <= canary.max_weight();
     if !is_step {
         return 0;
     }
     match canary.strategy() {
-        Strategy::Canary => reached_weight(canary, status.canary_weight),
+        Strategy::Canary => reached_weight(canary, status.weight()),
         Strategy::BlueGreen | Strategy::AbTesting => status.iterations.min(iterations(canary)),
     }
 }
@@ -388,8 +389,8 @@ fn iterations(canary: &Canary) -> i64 {
 }
 
 /// The number of steps to a weight.
-fn reached_weight(canary: &Canary, weight: i64) -> i64 {
-    let (mut at, mut steps) = (0, 0);
+fn reached_weight(canary: &Canary, weight: Percent) -> i64 {
+    let (mut at, mut steps) = (Percent::ZERO, 0);
     while at < weight && steps < 100 {
         let next = canary.next_weight(at);
         if next <= at {

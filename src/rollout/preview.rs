@@ -10,7 +10,7 @@ use super::{
     status::{outcome, transitions::is_between_runs},
 };
 use crate::{
-    api::{canary::CanaryPhase, status::ConditionType},
+    api::{canary::CanaryPhase, percent::Percent, status::ConditionType},
     notifications::Notification,
     snapshot::{Changed, Kind, Snapshot, Tick},
 };
@@ -305,10 +305,10 @@ fn place(snapshot: &Snapshot) -> String {
         CanaryPhase::New => "new",
         phase => phase.as_str(),
     };
-    match (status.canary_weight, status.iterations) {
-        (0, 0) => phase.to_owned(),
+    match (status.weight(), status.iterations) {
+        (Percent::ZERO, 0) => phase.to_owned(),
         (weight, 0) => format!("{phase} at weight {weight}"),
-        (0, iteration) => format!("{phase} at iteration {iteration}"),
+        (Percent::ZERO, iteration) => format!("{phase} at iteration {iteration}"),
         (weight, iteration) => format!("{phase} at weight {weight}, iteration {iteration}"),
     }
 }

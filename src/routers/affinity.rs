@@ -8,6 +8,7 @@ use crate::{
     api::{
         canary::{Canary, CanaryStatus, SessionAffinity, Strategy},
         duration,
+        percent::Percent,
     },
     snapshot::Weights,
 };
@@ -110,7 +111,7 @@ pub fn rules(canary: &Canary, sides: Sides, weights: &Weights) -> Vec<Vec<Rule>>
         return vec![plain];
     };
     let [current, primary, previous] = kept(canary);
-    if weights.canary == 0 {
+    if weights.canary == Percent::ZERO {
         let former = [current, previous].into_iter().flatten();
         let deleting = former.map(|cookie| {
             let sticky = Rule::Sticky {

@@ -15,7 +15,7 @@ use super::{
     route::{items, metadata, new_object, not_found, percent, reference},
 };
 use crate::{
-    api::canary::Canary,
+    api::{canary::Canary, percent::Percent},
     snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
     workload::metadata::LAST_APPLIED,
 };
@@ -172,7 +172,7 @@ fn write(snapshot: &Snapshot, action: Action, failure: &str) -> Write {
 }
 
 /// The two sides with their weights, the primary first.
-fn sides(canary: &Canary, weights: &Weights) -> [(String, u8); 2] {
+fn sides(canary: &Canary, weights: &Weights) -> [(String, Percent); 2] {
     [
         (canary.primary_name(), weights.primary),
         (canary.canary_name(), weights.canary),
@@ -187,7 +187,7 @@ fn spec(snapshot: &Snapshot, source: &Value, weights: &Weights) -> Result<Value,
     if rule.get("websocket").is_none() {
         rule["websocket"] = json!(false);
     }
-    let side = |(name, weight): (String, u8)| {
+    let side = |(name, weight): (String, Percent)| {
         let mut side = backend.clone();
         side["serviceName"] = json!(name);
         side["weight"] = json!(weight);
@@ -249,11 +249,7 @@ fn routed(canary: &Canary, live: &Value) -> Option<Weights> {
     let mut rules = items(live, "/spec/http");
     let (rule, primary) = rules.find_map(|rule| Some((rule, of(rule, &primary)?)))?;
     let version = of(rule, &version).unwrap_or(0);
-    (primary > 0 || version > 0).then_some(Weights {
-        primary,
-        canary: version,
-        mirrored: false,
-    })
+    Weights::of_percents(primary, version)
 }
 
 #[cfg(test)]

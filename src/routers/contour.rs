@@ -14,7 +14,7 @@ use super::{
     RouteError, Router, adoption,
     conditions::{self, Field, path_prefix},
     route::{
-        apex_metadata, by_name, create_route, full_name, items, marked, not_found, percent,
+        apex_metadata, by_name, create_route, full_name, items, marked, not_found, part,
         put_fields, reference, route_write, text, withdraw,
     },
 };
@@ -121,6 +121,10 @@ impl Router for Contour {
     }
 
     fn mirrors(&self) -> bool {
+        true
+    }
+
+    fn splits_tenths(&self) -> bool {
         true
     }
 
@@ -321,16 +325,21 @@ fn conditions_of(field: Field, set: &Value) -> Result<Vec<Value>, RouteError> {
 
 fn route(canary: &Canary, conditions: Vec<Value>, weights: &Weights) -> Value {
     let spec = &canary.spec.service;
+    let [to_primary, to_canary] = weights.parts();
     let mut services = vec![
-        service(canary, &canary.primary_name(), weights.primary),
-        service(canary, &canary.canary_name(), weights.canary),
+        service(canary, &canary.primary_name(), to_primary),
+        service(canary, &canary.canary_name(), to_canary),
     ];
     if weights.mirrored {
         let analysis = canary.spec.analysis.as_ref();
         let percent = analysis.and_then(|analysis| analysis.mirror_weight);
         let percent = percent.and_then(|percent| u8::try_from(percent).ok());
         // Without a weight, Contour copies all requests.
-        let mut copies = service(canary, &canary.canary_name(), percent.unwrap_or(0).min(100));
+        let mut copies = service(
+            canary,
+            &canary.canary_name(),
+            percent.unwrap_or(0).min(100).into(),
+        );
         copies["mirror"] = json!(true);
         services.push(copies);
     }
@@ -362,7 +371,7 @@ fn retry_policy(retries: &Value) -> Value {
 
 /// A Service with its weight, which is left out if it is 0. The header is for a Linkerd behind Contour: without it, Linkerd would route
 /// by the apex Service.
-fn service(canary: &Canary, name: &str, weight: u8) -> Value {
+fn service(canary: &Canary, name: &str, weight: u16) -> Value {
     let port = canary.spec.service.port;
     let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
     let host = format!("{name}.{namespace}.svc.cluster.local:{port}");
@@ -384,12 +393,11 @@ fn routed(canary: &Canary, live: &Value) -> Option<Weights> {
         services.find(|service| service["name"] == name && is_copy(service) == copies)
     };
     let (to_primary, to_canary) = (of(&primary, false)?, of(&version, false)?);
-    let weight = |service: &Value| percent(service.get("weight"));
-    let (to_primary, to_canary) = (weight(to_primary), weight(to_canary));
-    (to_primary > 0 || to_canary > 0).then(|| Weights {
-        primary: to_primary,
-        canary: to_canary,
-        mirrored: of(&version, true).is_some(),
+    let parts = [to_primary, to_canary].map(|service| part(service.get("weight")));
+    let mirrored = of(&version, true).is_some();
+    Weights::of_parts(parts).map(|weights| Weights {
+        mirrored,
+        ..weights
     })
 }
 

@@ -25,7 +25,7 @@ use super::{
     affinity::{self, Cookies},
     route::{
         apex_metadata, applied_spec, full_name, further_ports, items, metadata, new_object,
-        no_routes, not_found, percent, put_fields, reference, route_write, text,
+        no_routes, not_found, part, put_fields, reference, route_write, text,
     },
 };
 use crate::{
@@ -190,6 +190,10 @@ impl Router for GatewayApi {
     }
 
     fn mirrors(&self) -> bool {
+        true
+    }
+
+    fn splits_tenths(&self) -> bool {
         true
     }
 
@@ -410,21 +414,16 @@ fn routed(canary: &Canary, live: &Value) -> Option<Weights> {
     let weight_of = |rule: &Value, name: &str| {
         let mut backends = items(rule, "/backendRefs");
         let backend = backends.find(|backend| backend["name"] == name)?;
-        Some(
-            backend
-                .get("weight")
-                .map_or(1, |weight| percent(Some(weight))),
-        )
+        Some(backend.get("weight").map_or(1, |weight| part(Some(weight))))
     };
     let (to_primary, to_canary) = items(live, "/spec/rules")
         .filter_map(|rule| Some((weight_of(rule, &primary)?, weight_of(rule, &version)?)))
         .last()?;
-    (to_primary > 0 || to_canary > 0).then(|| Weights {
-        primary: to_primary,
-        canary: to_canary,
-        mirrored: items(live, "/spec/rules")
-            .flat_map(|rule| items(rule, "/filters"))
-            .any(|filter| filters::mirrors_to(filter, &version)),
+    let mut filters = { items(live, "/spec/rules") }.flat_map(|rule| items(rule, "/filters"));
+    let mirrored = filters.any(|filter| filters::mirrors_to(filter, &version));
+    Weights::of_parts([to_primary, to_canary]).map(|weights| Weights {
+        mirrored,
+        ..weights
     })
 }
 

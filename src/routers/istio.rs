@@ -13,7 +13,7 @@ use super::{
     RouteError, Router, adoption,
     affinity::{self, Cookies, Sides},
     route::{
-        apex_metadata, full_name, metadata, no_routes, not_found, percent, reference, route_write,
+        apex_metadata, full_name, metadata, no_routes, not_found, part, reference, route_write,
         withdraw,
     },
 };
@@ -110,6 +110,10 @@ impl Router for Istio {
         true
     }
 
+    fn splits_tenths(&self) -> bool {
+        true
+    }
+
     /// TCP connections have no cookies.
     fn new_cookies(&self, canary: &Canary, nonce: u64) -> Option<Cookies> {
         if is_tcp(canary) {
@@ -136,17 +140,16 @@ fn routed(canary: &Canary, live: &Value) -> Option<Weights> {
         let routes = rule.get("route").and_then(Value::as_array);
         let destination = |route: &&Value| route["destination"]["host"] == *host;
         let route = routes.into_iter().flatten().rfind(destination)?;
-        Some(percent(route.get("weight")))
+        Some(part(route.get("weight")))
     };
     let with_canary = |rule| Some((rule, weight_of(rule, &on_canary)?));
     let (rule, to_canary) = rules.as_array()?.iter().rev().find_map(with_canary)?;
     let to_primary = weight_of(rule, &on_primary).unwrap_or(0);
     let mirror = rule["mirror"]["host"].as_str();
     let mirrored = mirror.is_some_and(|host| !host.is_empty());
-    (to_primary > 0 || to_canary > 0).then_some(Weights {
-        primary: to_primary,
-        canary: to_canary,
+    Weights::of_parts([to_primary, to_canary]).map(|weights| Weights {
         mirrored,
+        ..weights
     })
 }
 

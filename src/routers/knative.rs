@@ -18,7 +18,7 @@ use super::{
     route::{items, not_found, percent, reference},
 };
 use crate::{
-    api::canary::Canary,
+    api::{canary::Canary, percent::Percent},
     snapshot::{
         Kind, ObjectRef, Snapshot, Weights, Write,
         knative::{PRIMARY, is_tag, latest, lead, primary, put},
@@ -121,7 +121,7 @@ impl Router for Knative {
         let is_observed = number("/status/observedGeneration") == number("/metadata/generation");
         let wanted = routed(live, primary)?;
         let routed = share(live, "/status/traffic", to_canary);
-        let is_routed = routed.unwrap_or(0) == wanted.canary;
+        let is_routed = Percent::from(routed.unwrap_or(0)) == wanted.canary;
         (!is_observed || !is_routed).then(|| {
             let name = full_name(snapshot);
             RouteError::NotAccepted(format!("{name} is not processed yet by Knative"))

@@ -22,7 +22,7 @@ use super::{
     },
 };
 use crate::{
-    api::canary::Canary,
+    api::{canary::Canary, percent::Percent},
     snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
     workload::ports::Port,
 };
@@ -109,7 +109,7 @@ impl Router for Kuma {
             None => put(
                 canary,
                 &mut wanted,
-                vec![share(canary, canary.apex_name(), 100)],
+                vec![share(canary, canary.apex_name(), Percent::ALL)],
             ),
         }
         Some(replace(snapshot, wanted))
@@ -197,7 +197,7 @@ fn split(canary: &Canary, weights: &Weights) -> Vec<Value> {
     ]
 }
 
-fn share(canary: &Canary, service: &str, weight: u8) -> Value {
+fn share(canary: &Canary, service: &str, weight: Percent) -> Value {
     json!({"weight": weight, "destination": {TAG: tag(canary, service)}})
 }
 
@@ -224,11 +224,7 @@ fn routed(canary: &Canary, live: &Value) -> Option<Weights> {
         weight(&canary.primary_name()),
         weight(&canary.canary_name()),
     );
-    (primary > 0 || version > 0).then_some(Weights {
-        primary,
-        canary: version,
-        mirrored: false,
-    })
+    Weights::of_percents(primary, version)
 }
 
 #[cfg(test)]

@@ -128,6 +128,12 @@ pub trait Router: Debug + Sync {
         true
     }
 
+    /// Whether this router can split traffic by tenths of a percent (`analysis.decimalStepWeights`). Otherwise its smallest step is one
+    /// percent. The documents of the data plane must promise this: that weights are relative, or that their sum can be set.
+    fn splits_tenths(&self) -> bool {
+        false
+    }
+
     /// Whether this router can mirror requests to the canary. If not, `analysis.mirror` is ignored. (Flagger waits for ever for the
     /// copies.)
     fn mirrors(&self) -> bool {

@@ -16,13 +16,15 @@ use super::{
     route::{by_name, metadata, new_object, text},
 };
 use crate::{
-    api::canary::Canary,
+    api::{canary::Canary, percent::Percent},
     snapshot::{ObjectRef, Snapshot, Weights, Write},
     workload::metadata::{LAST_APPLIED, with_flux},
 };
 
 /// Flagger's word for both Ingresses.
 const NOUN: &str = "ingress";
+/// The sum of tenths of a percent. Without the annotation `canary-weight-total`, NGINX takes the sum 100.
+const THOUSAND: u16 = 1000;
 
 /// The router of ingress-nginx.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +86,10 @@ impl Router for Nginx {
         let mut wanted = live.clone();
         wanted["metadata"]["annotations"] = Value::Object(annotations);
         Ok(vec![replace(snapshot, &name, wanted)])
+    }
+
+    fn splits_tenths(&self) -> bool {
+        true
     }
 
     /// If our Ingress has a share of the traffic, it leads where the user's leads until it is deleted with the Canary: the Service behind
@@ -149,7 +155,8 @@ fn annotated(
     let ours = key("canary");
     annotations.retain(|name, _| !name.contains(&ours));
     annotations.insert(ours, json!("true"));
-    let mut weight = weights.canary;
+    let [primary, mut weight] = weights.parts();
+    let total = primary + weight;
     // A rollback works even if NGINX cannot express the test: no request reaches the canary then.
     if weight > 0 {
         let conditions = conditions(&snapshot.canary)?;
@@ -160,6 +167,9 @@ fn annotated(
         annotations.extend(conditions.map(|(name, value)| (key(&name), value)));
     }
     annotations.insert(key("canary-weight"), json!(weight.to_string()));
+    if total == THOUSAND {
+        annotations.insert(key("canary-weight-total"), json!(total.to_string()));
+    }
     Ok(with_flux(annotations))
 }
 
@@ -249,9 +259,10 @@ fn routed(snapshot: &Snapshot, live: &Value) -> Result<Weights, RouteError> {
             "failed to convert {weight} to int: strconv.Atoi: parsing {weight:?}: invalid syntax"
         ))
     })?;
-    Ok(Weights::canary(
-        u8::try_from(weight.clamp(0, 100)).unwrap_or(0),
-    ))
+    Ok(Weights::canary(match annotation("canary-weight-total") {
+        Some("1000") => Percent::of_tenths(u64::try_from(weight).unwrap_or(0)),
+        _ => Percent::nearest(weight),
+    }))
 }
 
 #[cfg(test)]

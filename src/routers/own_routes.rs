@@ -28,7 +28,10 @@ use serde_json::Value;
 
 use super::{RouteError, Router, route::has_parents};
 use crate::{
-    api::canary::{Canary, Strategy},
+    api::{
+        canary::{Canary, Strategy},
+        percent::Percent,
+    },
     snapshot::{ObjectRef, Snapshot, Weights, Write, route_references::Named},
 };
 use kinds::Place;
@@ -61,6 +64,11 @@ impl Router for OwnRoutes {
         true
     }
 
+    /// The sum of the weights in each rule decides (`rules::check`).
+    fn splits_tenths(&self) -> bool {
+        true
+    }
+
     fn repairs(
         &self,
         snapshot: &Snapshot,
@@ -72,6 +80,7 @@ impl Router for OwnRoutes {
         }
         let named = used::named(&snapshot.canary);
         let named = named.map_err(|error| RouteError::InvalidCanary(error.to_string()))?;
+        let steps = snapshot.canary.step_weights();
         let mut writes = Vec::new();
         for used in &named {
             if let Some(template) = &used.template {
@@ -82,7 +91,9 @@ impl Router for OwnRoutes {
             let chosen = rules::chosen(route, &snapshot.canary, used);
             let chosen: Result<Vec<_>, _> = chosen.into_iter().collect();
             let chosen = chosen.and_then(|rules| {
-                rules.iter().try_for_each(rules::check)?;
+                rules
+                    .iter()
+                    .try_for_each(|rule| rules::check(rule, &steps))?;
                 Ok(rules)
             });
             let chosen = chosen.map_err(|problem| of_route(&used.route, problem))?;
@@ -93,7 +104,7 @@ impl Router for OwnRoutes {
 
     /// The greatest weight that the canary has in a rule. A route that does not exist sends it no request.
     fn current_weights(&self, snapshot: &Snapshot) -> Result<Weights, RouteError> {
-        let mut canary = 0;
+        let mut canary = Percent::ZERO;
         for used in &in_use(snapshot) {
             let (rules, problem) = withdrawable(snapshot, used, &[]);
             if let Some(why) = problem {
@@ -112,7 +123,7 @@ impl Router for OwnRoutes {
         snapshot: &Snapshot,
         weights: &Weights,
     ) -> Result<Vec<Write>, RouteError> {
-        if weights.canary > 0 {
+        if weights.canary > Percent::ZERO {
             return self.repairs(snapshot, &Default::default(), weights);
         }
         withdrawals(snapshot, &in_use(snapshot), &[])

@@ -234,8 +234,12 @@ pub fn metadata(object: &Value, field: &str) -> Map<String, Value> {
     map.and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
+/// The weight of a destination; 0 if it has none.
+pub fn part(weight: Option<&Value>) -> u64 {
+    weight.and_then(Value::as_u64).unwrap_or(0)
+}
+
 /// The weight of a destination, between 0 and 100.
 pub fn percent(weight: Option<&Value>) -> u8 {
-    let weight = weight.and_then(Value::as_u64).unwrap_or(0);
-    u8::try_from(weight.min(100)).unwrap_or(100)
+    u8::try_from(part(weight).min(100)).unwrap_or(100)
 }

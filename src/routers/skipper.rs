@@ -21,7 +21,7 @@ use super::{
     route::{metadata, new_object},
 };
 use crate::{
-    api::canary::Canary,
+    api::{canary::Canary, percent::Percent},
     snapshot::{ObjectRef, Snapshot, Weights, Write},
     workload::metadata::LAST_APPLIED,
 };
@@ -162,8 +162,8 @@ fn spec(canary: &Canary, source: &Value) -> Result<Value, RouteError> {
 }
 
 /// The predicate that begins those of our Ingress. Without a share for the canary, the user's Ingress is enough.
-const fn marker(weights: &Weights) -> &'static str {
-    if weights.canary == 0 {
+fn marker(weights: &Weights) -> &'static str {
+    if weights.canary == Percent::ZERO {
         IGNORED
     } else {
         PREFERRED
@@ -257,14 +257,7 @@ fn routed(canary: &Canary, annotations: &Map<String, Value>) -> Result<Weights, 
     };
     let primary = share(&canary.primary_name(), "primarySvcName")?;
     let canary = share(&canary.canary_name(), "canarySvcName")?;
-    if primary == 0 && canary == 0 {
-        return Err(format!("{WEIGHTS} gives nobody a share"));
-    }
-    Ok(Weights {
-        primary,
-        canary,
-        mirrored: false,
-    })
+    Weights::of_percents(primary, canary).ok_or_else(|| format!("{WEIGHTS} gives nobody a share"))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::{
     },
 };
 use crate::{
-    api::canary::Canary,
+    api::{canary::Canary, percent::Percent},
     snapshot::{
         Action, Kind, ObjectRef, Snapshot, Weights, Write,
         route_references::{self, Named},
@@ -111,7 +111,9 @@ impl Router for Smi {
         let mut wanted = live.clone();
         match adoption::before(live, canary, |route| routed(canary, route).is_some()) {
             Some(before) => wanted = before,
-            None => wanted["spec"]["backends"] = json!([self.backend(canary.apex_name(), 100)]),
+            None => {
+                wanted["spec"]["backends"] = json!([self.backend(canary.apex_name(), Percent::ALL)])
+            }
         }
         Some(self.replace(snapshot, wanted))
     }
@@ -143,7 +145,7 @@ impl Smi {
         route_write(snapshot, self.kind(), action, "update error: ")
     }
 
-    fn backend(self, service: &str, weight: u8) -> Value {
+    fn backend(self, service: &str, weight: Percent) -> Value {
         let weight = match self {
             Self::V1Alpha1 => json!(weight.to_string()),
             Self::V1Alpha2 | Self::V1Alpha3 => json!(weight),
@@ -221,11 +223,7 @@ fn routed(canary: &Canary, live: &Value) -> Option<Weights> {
         weight_of(&canary.primary_name()),
         weight_of(&canary.canary_name()),
     );
-    (primary > 0 || to_canary > 0).then_some(Weights {
-        primary,
-        canary: to_canary,
-        mirrored: false,
-    })
+    Weights::of_percents(primary, to_canary)
 }
 
 /// A weight, which is a number or a string (a quantity of Kubernetes).

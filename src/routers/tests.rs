@@ -5,6 +5,7 @@ mod adopted;
 mod conditions;
 mod ports;
 mod table;
+mod tenths;
 
 use std::sync::Arc;
 

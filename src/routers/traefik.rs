@@ -13,7 +13,7 @@ use super::{
     RouteError, Router, adoption,
     conditions::refuse_test,
     route::{
-        apex_metadata, create_route, full_name, items, marked, not_found, object_mut, percent,
+        apex_metadata, create_route, full_name, items, marked, not_found, object_mut, part,
         reference, route_write,
     },
 };
@@ -79,6 +79,10 @@ impl Router for Traefik {
         Ok(vec![replace(snapshot, wanted)])
     }
 
+    fn splits_tenths(&self) -> bool {
+        true
+    }
+
     /// The TraefikService gets the spec, labels and annotations back that it had before the Canary. If the Canary owns it, or if its former
     /// spec is not known, it leads to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
     fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
@@ -126,14 +130,15 @@ fn has_weights(canary: &Canary, live: &Value, weights: &Weights) -> bool {
 /// The entries for these weights. An entry without a share is left out, like Flagger's, but that of the primary stays, with the weight 0.
 /// (Flagger leaves this weight out, and Traefik takes it for 1.)
 fn services(canary: &Canary, weights: &Weights, live: &Value) -> Vec<Value> {
-    let primary = service(canary, &canary.primary_name(), weights.primary, live);
-    let version = service(canary, &canary.canary_name(), weights.canary, live);
-    let version = (weights.canary > 0).then_some(version);
+    let [to_primary, to_canary] = weights.parts();
+    let primary = service(canary, &canary.primary_name(), to_primary, live);
+    let version = service(canary, &canary.canary_name(), to_canary, live);
+    let version = (to_canary > 0).then_some(version);
     [Some(primary), version].into_iter().flatten().collect()
 }
 
 /// An entry, with the fields of others that the TraefikService has for the primary, or had for the apex Service before the Canary.
-fn service(canary: &Canary, name: &str, weight: u8, live: &Value) -> Value {
+fn service(canary: &Canary, name: &str, weight: u16, live: &Value) -> Value {
     let before = [canary.primary_name().as_str(), canary.apex_name()]
         .into_iter()
         .find_map(|name| entry(canary, live, name)?.as_object());
@@ -159,14 +164,10 @@ fn entry<'a>(canary: &Canary, live: &'a Value, name: &str) -> Option<&'a Value> 
 
 /// The weights of a TraefikService; `None` if it does not lead to the primary.
 fn routed(canary: &Canary, live: &Value) -> Option<Weights> {
-    let weight = |name: &str| Some(percent(entry(canary, live, name)?.get("weight")));
+    let weight = |name: &str| Some(part(entry(canary, live, name)?.get("weight")));
     let primary = weight(&canary.primary_name())?;
     let version = weight(&canary.canary_name()).unwrap_or(0);
-    (primary > 0 || version > 0).then_some(Weights {
-        primary,
-        canary: version,
-        mirrored: false,
-    })
+    Weights::of_parts([primary, version])
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::cadence::Tick;
 use crate::api::{
     canary::{Canary, CanaryPhase, CanaryStatus},
+    percent::Percent,
     status::ConditionType,
 };
 
@@ -14,7 +15,7 @@ pub struct Step {
     uid: String,
     applied: Option<String>,
     phase: CanaryPhase,
-    weight: i64,
+    weight: Percent,
     iterations: i64,
     failed_checks: i64,
     tick: Option<Timestamp>,
@@ -44,7 +45,7 @@ impl Step {
             uid: canary.metadata.uid.clone().unwrap_or_default(),
             applied: status.last_applied_spec.clone(),
             phase: status.phase,
-            weight: status.canary_weight,
+            weight: status.weight(),
             iterations: status.iterations,
             failed_checks: status.failed_checks,
             tick: tick.filter(|_| !is_pending).map(|tick| tick.at),

@@ -186,15 +186,15 @@ fn a_value_of_a_secret_is_text_or_missing() {
 #[test]
 fn the_primary_gets_the_rest_of_the_traffic() {
     for (percent, primary, canary) in [
-        (0, 100, 0),
+        (0_u8, 100_u8, 0_u8),
         (1, 99, 1),
         (100, 0, 100),
         (101, 0, 100),
         (255, 0, 100),
     ] {
         let weights = Weights {
-            primary,
-            canary,
+            primary: primary.into(),
+            canary: canary.into(),
             mirrored: false,
         };
         assert_eq!(Weights::canary(percent), weights);

@@ -22,11 +22,15 @@ mod steps;
 mod tests;
 pub mod text;
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::api::{canary::CanaryPhase, release::ReleaseResult, status::VerdictCode};
+use crate::api::{
+    canary::CanaryPhase, percent::Percent, release::ReleaseResult, status::VerdictCode,
+};
 pub use build::Seen;
 pub use next::Typed;
 pub use state::State;
@@ -140,18 +144,37 @@ pub struct Revision {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Weight {
     /// The share that the operator has routed.
-    pub intended: i64,
+    pub intended: Percent,
     /// The greatest share of a run.
-    pub max: i64,
+    pub max: Percent,
 }
 
 /// A step of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Step {
     /// The weight of a canary, or the number of an iteration.
-    pub at: i64,
+    pub at: At,
     /// Whether it was taken.
     pub state: Progress,
+}
+
+/// The place of a step in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Serialize)]
+#[serde(untagged)]
+pub enum At {
+    /// The weight of the canary.
+    Weight(Percent),
+    /// The number of the iteration.
+    Iteration(i64),
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Weight(weight) => weight.fmt(f),
+            Self::Iteration(number) => number.fmt(f),
+        }
+    }
 }
 
 /// Whether a step was taken.

@@ -6,6 +6,7 @@ use super::text::clean;
 use crate::api::{
     action::recorded,
     canary::{Canary, CanaryPhase, CanaryStatus, Strategy},
+    percent::Percent,
     status::{ConditionType, VerdictCode},
 };
 
@@ -235,7 +236,7 @@ fn reasoned(state: State, (code, message): (&str, Option<&str>), otherwise: &str
 }
 
 /// The share of the traffic that the canary gets, in percent. In blue/green, the status does not have the share after the last iteration.
-pub fn weight(canary: &Canary, status: &CanaryStatus) -> i64 {
+pub fn weight(canary: &Canary, status: &CanaryStatus) -> Percent {
     use CanaryPhase as P;
     let analysis = canary.spec.analysis.as_ref();
     let iterations = analysis.and_then(|it| it.iterations).unwrap_or(0);
@@ -246,9 +247,9 @@ pub fn weight(canary: &Canary, status: &CanaryStatus) -> i64 {
     );
     let splits = canary.spec.provider.as_deref() != Some("kubernetes");
     if is_past && has_all && splits {
-        100
+        Percent::ALL
     } else {
-        status.canary_weight
+        status.weight()
     }
 }
 
@@ -291,7 +292,7 @@ fn of_phase(canary: &Canary, status: &CanaryStatus) -> (State, String) {
                     status.iterations.min(iterations)
                 )
             } else {
-                format!("{} % of the traffic", status.canary_weight)
+                format!("{} % of the traffic", status.weight())
             };
             let sentence = if status.has_condition(ConditionType::PodsLost)
                 && status.canary_weight == 0

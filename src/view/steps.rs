@@ -2,13 +2,16 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Event, Expected, Progress, Step};
+use super::{At, Event, Expected, Progress, Step};
 use crate::{
-    api::canary::{Canary, CanaryPhase, CanaryStatus, Strategy},
-    snapshot::{last_tick, weights::Weights},
+    api::{
+        canary::{Canary, CanaryPhase, CanaryStatus, Strategy},
+        percent::Percent,
+    },
+    snapshot::last_tick,
 };
 
-/// The most steps that are listed. Weights are whole percentages, so a run has at most 100 steps of different weights.
+/// The most steps that are listed. A run has no more: it has at most 100 different whole weights, and at most 100 weights are listed in a spec.
 const MOST: usize = 100;
 
 /// After this many intervals without a change or an event, a step is overdue: at each tick, the operator changes the status or sends an event.
@@ -41,11 +44,12 @@ pub fn steps(canary: &Canary, status: &CanaryStatus) -> Vec<Step> {
         return Vec::new();
     }
     let (all, now) = match canary.strategy() {
-        Strategy::Canary => (weights(canary), status.canary_weight),
+        Strategy::Canary => (weights(canary), At::Weight(status.weight())),
         Strategy::BlueGreen | Strategy::AbTesting => {
             let analysis = canary.spec.analysis.as_ref();
             let all = analysis.and_then(|it| it.iterations).unwrap_or(0);
-            ((1..=all).take(MOST).collect(), status.iterations)
+            let all = (1..=all).take(MOST).map(At::Iteration);
+            (all.collect(), At::Iteration(status.iterations))
         }
     };
     let is_past = matches!(
@@ -53,7 +57,7 @@ pub fn steps(canary: &Canary, status: &CanaryStatus) -> Vec<Step> {
         CanaryPhase::WaitingPromotion | CanaryPhase::Promoting | CanaryPhase::Finalising
     );
     let is_under_analysis = status.phase == CanaryPhase::Progressing;
-    let state = |at: i64| match () {
+    let state = |at: At| match () {
         () if is_past => Progress::Done,
         () if !is_under_analysis || at > now => Progress::Later,
         () if at == now => Progress::Now,
@@ -68,16 +72,16 @@ pub fn steps(canary: &Canary, status: &CanaryStatus) -> Vec<Step> {
 }
 
 /// The weights of the steps, in ascending order.
-fn weights(canary: &Canary) -> Vec<i64> {
+fn weights(canary: &Canary) -> Vec<At> {
     let mut all = Vec::new();
-    let mut weight = i64::from(Weights::PRIMARY.canary);
+    let mut weight = Percent::ZERO;
     while all.len() < MOST {
         let next = canary.next_weight(weight);
         if next <= weight {
             break;
         }
         weight = next;
-        all.push(weight);
+        all.push(At::Weight(weight));
     }
     all
 }

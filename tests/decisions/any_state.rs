@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeMap, fmt::Debug};
 
 use flagger_rs::{
-    api::{canary::CanaryPhase, status::ConditionType},
+    api::{canary::CanaryPhase, percent::Percent, status::ConditionType},
     rollout::{self, Decision, Evidence},
 };
 use proptest::{
@@ -210,8 +210,8 @@ fn every_state_has_a_decision_and_every_plan_is_safe() {
 }
 
 /// The canary's share, if the route can be read.
-fn weight(sim: &Simulation) -> u8 {
-    rollout::weights(&sim.snapshot).map_or(0, |weights| weights.canary)
+fn weight(sim: &Simulation) -> Percent {
+    rollout::weights(&sim.snapshot).map_or(Percent::ZERO, |weights| weights.canary)
 }
 
 /// Does not compile if a phase has no place.

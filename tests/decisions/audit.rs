@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use flagger_rs::{
-    api::canary::{CanaryPhase, CanaryStatus},
+    api::{
+        canary::{CanaryPhase, CanaryStatus},
+        percent::Percent,
+    },
     providers,
     rollout::{self, Plan},
     snapshot::{Action, Kind, ObjectRef, Weights, Write},
@@ -55,7 +58,7 @@ fn replicas(sim: &Simulation, name: &str, count: i64) -> String {
 /// A release whose canary has some of the traffic.
 fn with_traffic(spec: Value) -> Simulation {
     let mut sim = release_of(spec);
-    while rollout::weights(&sim.snapshot).is_none_or(|weights| weights.canary == 0) {
+    while rollout::weights(&sim.snapshot).is_none_or(|weights| weights.canary == Percent::ZERO) {
         sim.reconcile();
     }
     sim

@@ -55,7 +55,7 @@ fn entries(field: &str, count: usize) -> Value {
         "analysis.webhooks" => json!({"name": "h", "url": "http://hooks/h"}),
         "analysis.alerts" => json!({"name": "a", "providerRef": {"name": "chat"}}),
         "analysis.match" | "service.match" => json!({"headers": {"x": {"exact": n.to_string()}}}),
-        "analysis.stepWeights" => json!(n + 1),
+        "analysis.stepWeights" | "analysis.decimalStepWeights" => json!(n + 1),
         "service.gatewayRefs" => json!({"name": "gw"}),
         "service.routeRefs" => json!({"kind": "HTTPRoute", "name": format!("route-{n}")}),
         "service.grpc.methods" => json!({"method": format!("M{n}")}),

@@ -16,6 +16,7 @@
 //! | which actions may a person ask for, where, and what is their effect? | `actions.rs`, `steering.rs` |
 //! | what happens to a run whose Canary becomes invalid? | `refused_runs.rs` |
 //! | when is a step taken, and by which bounds is it judged? | `readiness.rs`, `metrics.rs` |
+//! | how are steps below one percent taken, and by which routers? | `decimals.rs` |
 //! | how is a canary compared with the primary? | `comparison.rs` |
 //! | does the primary keep its pods? | `capacity.rs` |
 //! | what differs per router, target, autoscaler, config? | `routes.rs`, `contour.rs`, `appmesh.rs`, `knative.rs`, `targets.rs`, `scalers.rs`, `configs.rs` |
@@ -63,6 +64,7 @@ mod conditions;
 mod configs;
 mod contour;
 mod crashes;
+mod decimals;
 mod deletion;
 mod early;
 mod edges;

@@ -458,6 +458,26 @@ fn an_invalid_spec_is_refused_with_the_field_and_the_reason() {
             "spec.analysis.stepWeights[2]: must be greater than the one before",
         ),
         (
+            analysis(json!({"decimalStepWeights": [0.15, 10]})),
+            "spec.analysis.decimalStepWeights[0]: 0.15 is no number from 0 to 100 with at most one decimal place",
+        ),
+        (
+            analysis(json!({"stepWeight": 20, "decimalStepWeights": [1, 100.1]})),
+            "spec.analysis.decimalStepWeights[1]: 100.1 is no number from 0 to 100 with at most one decimal place",
+        ),
+        (
+            analysis(json!({"decimalStepWeights": [-1]})),
+            "spec.analysis.decimalStepWeights[0]: -1 is no number from 0 to 100 with at most one decimal place",
+        ),
+        (
+            analysis(json!({"decimalStepWeights": [0, 0.1]})),
+            "spec.analysis.decimalStepWeights[0]: must be greater than 0",
+        ),
+        (
+            analysis(json!({"decimalStepWeights": [0.1, 0.5, 0.5]})),
+            "spec.analysis.decimalStepWeights[2]: must be greater than the one before",
+        ),
+        (
             analysis(
                 json!({"stepWeight": 20, "sessionAffinity": {"cookieName": "a", "primaryCookieName": "a"}}),
             ),

@@ -1,9 +1,13 @@
 //! Properties of every release, with any target, router, strategy and webhooks.
 
 use flagger_rs::{
-    api::canary::{CanaryCondition, CanaryPhase, CanaryStatus},
+    api::{
+        canary::{CanaryCondition, CanaryPhase, CanaryStatus},
+        percent::Percent,
+    },
     providers,
     rollout::{self, Decision},
+    snapshot::Weights,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -32,6 +36,12 @@ pub fn providers() -> impl Strategy<Value = &'static str> {
     prop::sample::select(providers)
 }
 
+/// Whether a provider can split traffic by tenths of a percent.
+fn splits_tenths(provider: &str) -> bool {
+    let row = ROUTERS.iter().find(|row| row.provider == provider).unwrap();
+    row.splits_tenths
+}
+
 /// Whether a provider can send only matching requests to the canary. Without a mesh, the version is analysed behind its own Service.
 fn can_test(provider: &str) -> bool {
     let row = ROUTERS.iter().find(|row| row.provider == provider).unwrap();
@@ -46,6 +56,10 @@ fn strategies() -> impl Strategy<Value = Value> {
         }),
         prop::collection::btree_set(1_i64..=100, 1..5)
             .prop_map(|steps| json!({"stepWeights": steps})),
+        (prop::collection::btree_set(1_u64..=1000, 1..5), 0_i64..=60).prop_map(|(steps, back)| {
+            let steps: Vec<_> = steps.into_iter().map(Percent::of_tenths).collect();
+            json!({"decimalStepWeights": steps, "stepWeightPromotion": back})
+        }),
         (1_i64..4).prop_map(|all| json!({"iterations": all})),
         (1_i64..4).prop_map(move |all| json!({"iterations": all, "match": test})),
     ]
@@ -73,6 +87,9 @@ fn specs() -> impl Strategy<Value = Value> {
         |(target, provider, mut analysis, hooks, (mirror, affinity, skip))| {
             if !can_test(provider) {
                 analysis["match"] = json!([]);
+            }
+            if !splits_tenths(provider) && analysis.get("decimalStepWeights").is_some() {
+                analysis["decimalStepWeights"] = json!([7, 50]);
             }
             analysis["webhooks"] = hooks;
             analysis["threshold"] = json!(2);
@@ -129,7 +146,7 @@ proptest! {
         prop_assert!(reaches(&mut sim, CanaryPhase::Succeeded), "{}", sim.transcript());
         prop_assert!(sim.analysed.is_sorted(), "{:?}\n{}", sim.analysed, sim.transcript());
         let weights = rollout::weights(&sim.snapshot).unwrap();
-        prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
+        prop_assert_eq!(weights, Weights::PRIMARY);
         prop_assert!(sim.outcome().contains("podinfo:2") || sim.snapshot.primary().unwrap()["spec"]["selector"]["app"] == "podinfo:2");
         prop_assert!(is_idle_from_now_on(&mut sim), "{}", sim.transcript());
     }
@@ -141,7 +158,7 @@ proptest! {
         sim.metric = "1".to_owned();
         prop_assert!(reaches(&mut sim, CanaryPhase::Failed), "{}", sim.transcript());
         let weights = rollout::weights(&sim.snapshot).unwrap();
-        prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
+        prop_assert_eq!(weights, Weights::PRIMARY);
         prop_assert!(is_idle_from_now_on(&mut sim), "{}", sim.transcript());
     }
 
@@ -202,7 +219,7 @@ proptest! {
         let is_last = |sim: &Simulation| sim.outcome().contains("podinfo:4") || sim.snapshot.primary().unwrap()["spec"]["selector"]["app"] == "podinfo:4";
         prop_assert!(reaches_with(&mut sim, CanaryPhase::Succeeded, is_last), "{}", sim.transcript());
         let weights = rollout::weights(&sim.snapshot).unwrap();
-        prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
+        prop_assert_eq!(weights, Weights::PRIMARY);
         prop_assert!(is_idle_from_now_on(&mut sim), "{}", sim.transcript());
     }
 

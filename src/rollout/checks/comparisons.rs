@@ -29,6 +29,7 @@ use crate::{
     api::{
         canary::{CanaryStatus, Strategy},
         compare::{Advance, CompareMode, OnUndecided, Policy},
+        percent::Percent,
     },
     comparison::{Counts, Finding, Measure, MetricTest, Rules, State, share},
     metrics::{Asks, MetricError, Query, Server, TimeSeries, counting},
@@ -395,7 +396,7 @@ pub fn series_question(
 
 /// Returns the share of the requests that the canary's weight asks for, if the canary got clearly fewer in the window. The smaller of this
 /// weight and the one before counts: in the first window of a weight, proxies may still apply the weight before.
-fn missed_share(snapshot: &Snapshot, finding: &Finding, before: i64) -> Option<f64> {
+fn missed_share(snapshot: &Snapshot, finding: &Finding, before: Percent) -> Option<f64> {
     let canary = &snapshot.canary;
     let analysis = canary.spec.analysis.as_ref()?;
     // If the interval is shorter than twice the delay of the counters, a window contains requests of several weights.
@@ -403,8 +404,7 @@ fn missed_share(snapshot: &Snapshot, finding: &Finding, before: i64) -> Option<f
     if canary.strategy() != Strategy::Canary || analysis.session_affinity.is_some() || is_short {
         return None;
     }
-    let weight = snapshot.status().canary_weight.min(before);
-    let share = f64::from(u8::try_from(weight).ok()?) / 100.0;
+    let share = snapshot.status().weight().min(before).share();
     share::is_missed(finding.last, share, finding.dispersion).then_some(share)
 }
 
@@ -452,7 +452,7 @@ pub fn kept(snapshot: &Snapshot, evidence: &Evidence, mut decision: Decision) ->
         return decision;
     };
     let ends_step = status.last_transition_time != before.last_transition_time;
-    let moves = status.canary_weight != before.canary_weight;
+    let moves = status.weight() != before.weight();
     if is_under_analysis(status.phase) && (ends_step || moves) {
         let all = match results(snapshot, evidence) {
             Stage::Done(all) => all,

@@ -9,6 +9,7 @@ use crate::{
     api::{
         action::Verb,
         canary::{CanaryPhase, CanaryStatus},
+        percent::Percent,
     },
     notifications::{EventKind, Notification, Severity},
     routers::provider_name,
@@ -110,7 +111,7 @@ pub fn analysis_starts(snapshot: &Snapshot) -> Notification {
 }
 
 /// The weight of the canary rises.
-pub fn canary_weight(snapshot: &Snapshot, weight: u8) -> Notification {
+pub fn canary_weight(snapshot: &Snapshot, weight: Percent) -> Notification {
     let name = snapshot.full_name();
     normal(snapshot, format!("Advance {name} canary weight {weight}"))
 }
@@ -227,7 +228,7 @@ pub fn copying(snapshot: &Snapshot) -> Notification {
 }
 
 /// The weight of the primary rises during the promotion.
-pub fn primary_weight(snapshot: &Snapshot, weight: u8) -> Notification {
+pub fn primary_weight(snapshot: &Snapshot, weight: Percent) -> Notification {
     let name = snapshot.full_name();
     normal(snapshot, format!("Advance {name} primary weight {weight}"))
 }

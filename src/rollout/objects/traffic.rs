@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::{
     api::{
         canary::{CanaryPhase, CanaryStatus, Strategy},
+        percent::Percent,
         status::ConditionType,
     },
     notifications::Notification,
@@ -159,8 +160,10 @@ impl Release<'_> {
 
     /// Whether clients call the primary. In an A/B test, the clients that match no condition call it.
     pub fn primary_is_called(&self) -> bool {
-        let all_on_canary =
-            self.splits_traffic() && self.weights().is_ok_and(|weights| weights.canary == 100);
+        let all_on_canary = self.splits_traffic()
+            && self
+                .weights()
+                .is_ok_and(|weights| weights.canary == Percent::ALL);
         !all_on_canary || self.snapshot.canary.strategy() == Strategy::AbTesting
     }
 
@@ -239,7 +242,7 @@ impl Release<'_> {
         step: StatusChange<'_>,
         event: Option<Notification>,
     ) -> Result<Decision, Blocked> {
-        let step = if weights.canary == 0 {
+        let step = if weights.canary == Percent::ZERO {
             step.retire_cookies()
         } else if let Some(cookies) = self.new_cookies() {
             let kept = StatusChange::within_step(self.snapshot).with(|status| cookies.keep(status));
@@ -349,8 +352,7 @@ impl Release<'_> {
         let status = self.snapshot.status();
         match (status.phase, self.strategy()) {
             (CanaryPhase::Progressing, Strategy::Canary) => {
-                let next = self.snapshot.canary.next_weight(status.canary_weight);
-                Weights::canary(u8::try_from(next.clamp(0, 100)).unwrap_or(0))
+                Weights::canary(self.snapshot.canary.next_weight(status.weight()))
             }
             (CanaryPhase::Progressing, Strategy::BlueGreen)
                 if status.iterations >= self.iterations() =>
@@ -409,13 +411,15 @@ impl Release<'_> {
                 if status.iterations > self.iterations() =>
             {
                 // A promotion in steps (`stepWeightPromotion`) has taken traffic back from the canary already.
-                match (status.phase, u8::try_from(status.canary_weight)) {
-                    (P::Promoting, Ok(left @ 1..=100)) => Weights::canary(left),
+                match status.weight() {
+                    left if status.phase == P::Promoting && left > Percent::ZERO => {
+                        Weights::canary(left)
+                    }
                     _ => Weights::CANARY,
                 }
             }
             (P::Progressing | P::WaitingPromotion | P::Promoting | P::Failed, _) => {
-                Weights::canary(u8::try_from(status.canary_weight.clamp(0, 100)).unwrap_or(0))
+                Weights::canary(status.weight())
             }
             _ => Weights::PRIMARY,
         }

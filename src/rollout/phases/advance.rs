@@ -3,7 +3,10 @@
 use std::ops::ControlFlow;
 
 use crate::{
-    api::canary::{CanaryPhase, Strategy},
+    api::{
+        canary::{CanaryPhase, Strategy},
+        percent::Percent,
+    },
     notifications::Notification,
     rollout::{
         checks::gates,
@@ -54,9 +57,11 @@ pub fn reached<'a>(release: &Release<'a>, routed: Weights) -> StatusChange<'a> {
     let step = StatusChange::end_step(release.snapshot);
     match release.strategy() {
         Strategy::Canary => step.with(|status| {
-            status.canary_weight = status.canary_weight.min(i64::from(routed.canary));
+            status.set_weight(status.weight().min(routed.canary));
         }),
-        Strategy::AbTesting if routed.canary == 0 => step.with(|status| status.iterations = 0),
+        Strategy::AbTesting if routed.canary == Percent::ZERO => {
+            step.with(|status| status.iterations = 0)
+        }
         Strategy::AbTesting | Strategy::BlueGreen => step,
     }
 }
@@ -88,22 +93,21 @@ fn advance_weight(
     let canary = &snapshot.canary;
     let routed = release.or_report(release.reached_weights())?;
     let step = reached(release, routed);
-    let weight = step.clone().build().canary_weight;
+    let weight = step.clone().build().weight();
     notifications.extend(traffic_gate(release, evidence, routed)?);
     if weight >= canary.max_weight() {
         notifications.extend(gates::promotion(snapshot, evidence)?);
         return ControlFlow::Continue(promote(release));
     }
-    let weights = if release.mirrors() && weight == 0 && !release.has_mirrored(routed) {
+    let weights = if release.mirrors() && weight == Percent::ZERO && !release.has_mirrored(routed) {
         Weights {
             mirrored: true,
             ..Weights::PRIMARY
         }
     } else {
-        let next = canary.next_weight(weight);
-        Weights::canary(u8::try_from(next.clamp(0, 100)).unwrap_or(100))
+        Weights::canary(canary.next_weight(weight))
     };
-    let step = step.with(|status| status.canary_weight = i64::from(weights.canary));
+    let step = step.with(|status| status.set_weight(weights.canary));
     let event = run::canary_weight(snapshot, weights.canary);
     release.or_report(release.move_traffic(&weights, step, Some(event)))
 }
@@ -134,7 +138,7 @@ fn advance_iteration(
         return release.or_report(release.move_traffic(&weights, step, Some(event)));
     }
     notifications.extend(gates::promotion(snapshot, evidence)?);
-    if is_ab || (done > all && routed.canary == 100) {
+    if is_ab || (done > all && routed.canary == Percent::ALL) {
         return ControlFlow::Continue(promote(release));
     }
     let step = step.with(|status| status.iterations = all + 1);

@@ -3,7 +3,7 @@
 
 use super::restore;
 use crate::{
-    api::{canary::CanaryStatus, status::ConditionType},
+    api::{canary::CanaryStatus, percent::Percent, status::ConditionType},
     rollout::{
         blocked::Blocked,
         messages::run,
@@ -29,9 +29,9 @@ pub fn proceed(release: &Release<'_>) -> Result<Decision, Blocked> {
     let writes = release.set_weights(&weights)?;
     let mut change = StatusChange::enter(snapshot, last_phase(condition))
         .clear(condition)
-        .progress(i64::from(weights.canary), 0)
+        .progress(weights.canary, 0)
         .without_failed_checks();
-    if weights.canary == 0 {
+    if weights.canary == Percent::ZERO {
         change = change.retire_cookies();
     }
     if outcome.is_primary_broken() {
@@ -55,7 +55,7 @@ pub fn proceed(release: &Release<'_>) -> Result<Decision, Blocked> {
         && release.primary_runs_the_target();
     let notifications = has_nothing_else.then(|| run::primary_has_failed_version(snapshot));
     change = change.pending(&outcome);
-    if weights.canary == 0 && !release.scale_down().is_empty() {
+    if weights.canary == Percent::ZERO && !release.scale_down().is_empty() {
         change = draining::begin(change);
     }
     Ok(Decision::Do(Plan {

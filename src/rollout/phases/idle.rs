@@ -95,7 +95,7 @@ fn start(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Blocked
         ControlFlow::Continue(passed) => passed,
         ControlFlow::Break(decision) => return Ok(decision),
     };
-    let weight = i64::from(release.reached_weights()?.canary);
+    let weight = release.reached_weights()?.canary;
     let status = new_revision::started(release).progress(weight, 0).build();
     let mut notifications = vec![
         run::started(snapshot),

@@ -86,7 +86,7 @@ fn restart(release: &Release<'_>) -> Result<Decision, Blocked> {
         .clear(ConditionType::Paused)
         .clear(ConditionType::PromoteRequested);
     let started = actions::forget(started);
-    let started = started.progress(i64::from(weights.canary), 0);
+    let started = started.progress(weights.canary, 0);
     Ok(Decision::Do(Plan {
         writes: release.set_weights(&weights)?,
         status: Some(started.build()),
@@ -105,10 +105,9 @@ pub fn adopted(release: &Release<'_>) -> CanaryStatus {
             }
             // Flagger records neither the weight nor the iteration at which a release waits.
             CanaryPhase::WaitingPromotion if release.strategy() == Strategy::Canary => {
-                let routed = release
-                    .reached_weights()
-                    .map(|weights| i64::from(weights.canary));
-                status.canary_weight = routed.unwrap_or(status.canary_weight);
+                if let Ok(routed) = release.reached_weights() {
+                    status.set_weight(routed.canary);
+                }
                 status.iterations = 0;
             }
             _ => {}

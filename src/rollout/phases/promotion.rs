@@ -4,6 +4,7 @@ use super::{end, new_revision};
 use crate::{
     api::{
         canary::{CanaryPhase, Strategy},
+        percent::Percent,
         status::ConditionType,
     },
     rollout::{
@@ -33,9 +34,9 @@ pub fn promoting(release: &Release<'_>) -> Result<Decision, Blocked> {
         return Ok(Decision::write(writes));
     }
     let snapshot = release.snapshot;
-    let canary = i64::from(release.reached_weights()?.canary);
+    let canary = release.reached_weights()?.canary;
     // A canary without traffic does not hold up the promotion.
-    let canary_readiness = if canary == 0 {
+    let canary_readiness = if canary == Percent::ZERO {
         Readiness::Ready
     } else {
         release.canary_readiness()
@@ -61,13 +62,13 @@ fn clear_primary(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
         && release.strategy() == Strategy::Canary
         && release.canary_readiness() == Readiness::Ready;
     let routed = release.weights()?;
-    if !can_move || routed.canary == 0 || !release.promotion_stops_all_pods() {
+    if !can_move || routed.canary == Percent::ZERO || !release.promotion_stops_all_pods() {
         return Ok(None);
     }
-    let all = i64::from(Weights::CANARY.canary);
     // The operator may have crashed after the write of the route and before that of the status.
-    if routed != Weights::CANARY || snapshot.status().canary_weight != all {
-        let step = StatusChange::end_step(snapshot).with(|status| status.canary_weight = all);
+    if routed != Weights::CANARY || snapshot.status().weight() != Percent::ALL {
+        let step = StatusChange::end_step(snapshot);
+        let step = step.with(|status| status.set_weight(Percent::ALL));
         let event = run::all_traffic_to_canary(snapshot, false);
         let moved = release.move_traffic(&Weights::CANARY, step, Some(event));
         return moved.map(Some);
@@ -83,13 +84,13 @@ fn clear_primary(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
 }
 
 /// Moves traffic from the canary, which has this weight, to the promoted primary: in steps if the spec asks for them, else at once.
-fn to_primary(release: &Release<'_>, weight: i64) -> Result<Decision, Blocked> {
+fn to_primary(release: &Release<'_>, weight: Percent) -> Result<Decision, Blocked> {
     let snapshot = release.snapshot;
     let analysis = snapshot.canary.spec.analysis.as_ref();
     let step = analysis
         .and_then(|analysis| analysis.step_weight_promotion)
         .unwrap_or(0);
-    if step <= 0 || weight == 0 || !release.splits_traffic() {
+    if step <= 0 || weight == Percent::ZERO || !release.splits_traffic() {
         let event = release
             .splits_traffic()
             .then(|| run::all_traffic_to_primary(snapshot));
@@ -99,14 +100,14 @@ fn to_primary(release: &Release<'_>, weight: i64) -> Result<Decision, Blocked> {
             notifications: event.into_iter().collect(),
         }));
     }
-    let left = u8::try_from((weight - step).clamp(0, 100)).unwrap_or(0);
+    let left = weight.without(Percent::nearest(step));
     let weights = Weights::canary(left);
-    let change = if left == 0 {
+    let change = if left == Percent::ZERO {
         finalising_status(release)
     } else {
         StatusChange::end_step(snapshot)
     };
-    let change = change.with(|status| status.canary_weight = i64::from(left));
+    let change = change.with(|status| status.set_weight(left));
     Ok(Decision::Do(Plan {
         writes: release.set_weights(&weights)?,
         status: Some(change.build()),

@@ -4,7 +4,7 @@ use json_patch::Patch;
 use serde_json::Value;
 
 use crate::{
-    api::canary::CanaryPhase,
+    api::{canary::CanaryPhase, percent::Percent},
     providers, rollout,
     rollout::{
         plan::Plan,
@@ -39,15 +39,15 @@ pub enum Unsafe {
     #[error("weights {primary} and {canary} are not 100 together")]
     Sum {
         /// The primary's weight.
-        primary: u8,
+        primary: Percent,
         /// The canary's weight.
-        canary: u8,
+        canary: Percent,
     },
     /// A workload without a ready pod must not get more traffic.
     #[error("weight {weight} for a {side} without a ready pod")]
     NoReadyPod {
         /// The weight that the plan sets.
-        weight: u8,
+        weight: Percent,
         /// `canary` or `primary`.
         side: &'static str,
     },
@@ -141,7 +141,7 @@ fn traffic_reaches_ready_pods(snapshot: &Snapshot, plan: &Plan) -> Result<(), Un
     let Weights {
         primary, canary, ..
     } = weights;
-    if u16::from(primary) + u16::from(canary) != 100 {
+    if primary != Percent::ALL.without(canary) {
         return Err(Unsafe::Sum { primary, canary });
     }
     // Without a route the Service sends all requests to the primary.

@@ -2,7 +2,7 @@
 //! primary's, or from those of a third workload, the operator waits for the user to correct them. Clients stay with the primary.
 
 use crate::{
-    api::canary::CanaryPhase,
+    api::{canary::CanaryPhase, percent::Percent},
     rollout::{
         blocked::Blocked,
         messages,
@@ -51,7 +51,10 @@ fn shared_with_others(release: &Release<'_>) -> Option<WrongSelector> {
 fn return_traffic(release: &Release<'_>, wrong: &WrongSelector) -> Option<Decision> {
     let snapshot = release.snapshot;
     let weights = release.weights().ok()?;
-    if !release.splits_traffic() || weights.canary == 0 || !snapshot.primary_has_ready_pods() {
+    if !release.splits_traffic()
+        || weights.canary == Percent::ZERO
+        || !snapshot.primary_has_ready_pods()
+    {
         return None;
     }
     let status = StatusChange::end_step(snapshot)

@@ -4,8 +4,9 @@ use std::fmt;
 
 use crate::{
     api::{
-        canary::{CanaryPhase, Strategy},
+        canary::{CanaryAnalysis, CanaryPhase, Strategy},
         limits,
+        percent::{NoPercent, Percent},
         status::ConditionType,
     },
     providers,
@@ -140,6 +141,8 @@ pub(super) fn report_once(
     Some(Decision::commit(status, vec![event]))
 }
 
+const POSITIVE: &str = "must be greater than 0";
+
 /// A problem in a field of the spec that prevents runs.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid canary spec: {0}")]
@@ -272,24 +275,64 @@ fn analysis(snapshot: &Snapshot) -> Option<InvalidSpec> {
                 .to_owned(),
         ));
     }
-    let splits = providers::router(snapshot).splits_traffic();
-    if canary.skip_analysis() || canary.strategy() != Strategy::Canary || !splits {
+    if canary.skip_analysis() || canary.strategy() != Strategy::Canary {
         return None;
     }
-    let weights = analysis.step_weights.as_deref().unwrap_or_default();
+    if analysis.has_decimals() {
+        return decimals(snapshot, analysis);
+    }
+    if !providers::router(snapshot).splits_traffic() {
+        return None;
+    }
+    let field = "spec.analysis.stepWeights";
+    match analysis.step_weights.as_deref().unwrap_or_default() {
+        [] if analysis.step_weight.unwrap_or(0) <= 0 => {
+            Some(at("spec.analysis.stepWeight", POSITIVE))
+        }
+        weights => not_ascending(field, weights, 0),
+    }
+}
+
+/// The first weight of a list that is not greater than the one before, or the first one if it is not greater than `zero`.
+fn not_ascending<T: PartialOrd>(field: &str, weights: &[T], zero: T) -> Option<InvalidSpec> {
     let not_greater = weights
         .windows(2)
         .position(|pair| matches!(pair, [a, b] if a >= b));
     if let Some(i) = not_greater {
-        let field = format!("spec.analysis.stepWeights[{}]", i + 1);
+        let field = format!("{field}[{}]", i + 1);
         return Some(at(field, "must be greater than the one before"));
     }
-    let positive = "must be greater than 0";
-    match weights.first() {
-        None if analysis.step_weight.unwrap_or(0) <= 0 => {
-            Some(at("spec.analysis.stepWeight", positive))
+    let is_positive = weights.first().is_none_or(|first| *first > zero);
+    (!is_positive).then(|| at(format!("{field}[0]"), POSITIVE))
+}
+
+/// The problem of `decimalStepWeights`. Only a weight that is not whole needs more of a router than `stepWeights`.
+fn decimals(snapshot: &Snapshot, analysis: &CanaryAnalysis) -> Option<InvalidSpec> {
+    let field = "spec.analysis.decimalStepWeights";
+    let mut weights = Vec::new();
+    for (i, number) in analysis.decimal_step_weights.iter().flatten().enumerate() {
+        match Percent::exact(*number) {
+            Some(weight) => weights.push(weight),
+            None => {
+                let field = format!("{field}[{i}]");
+                let problem = format!("{number} {NoPercent}");
+                return Some(at(field, problem));
+            }
         }
-        Some(first) if *first <= 0 => Some(at("spec.analysis.stepWeights[0]", positive)),
-        _ => None,
     }
+    if let Some(problem) = not_ascending(field, &weights, Percent::ZERO) {
+        return Some(problem);
+    }
+    let mut weights = weights.iter().enumerate();
+    let (i, weight) = weights.find(|(_, weight)| !weight.is_whole())?;
+    let (router, provider) = (providers::router(snapshot), provider_name(snapshot));
+    let why = match () {
+        () if router.splits_tenths() => return None,
+        () if router.splits_traffic() => {
+            format!("the smallest step of the provider {provider} is 1 %")
+        }
+        () => format!("the provider {provider} does not split traffic"),
+    };
+    let problem = format!("{weight} % cannot be routed: {why}");
+    Some(at(format!("{field}[{i}]"), problem))
 }

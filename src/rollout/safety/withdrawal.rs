@@ -2,7 +2,7 @@
 //! clients get errors.
 
 use crate::{
-    api::canary::CanaryPhase,
+    api::{canary::CanaryPhase, percent::Percent},
     providers,
     rollout::{
         messages::run,
@@ -33,7 +33,7 @@ pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
         return None;
     }
     let routed = match router.current_weights(snapshot) {
-        Ok(routed) if routed.canary == 0 => return None,
+        Ok(routed) if routed.canary == Percent::ZERO => return None,
         Ok(routed) => routed,
         // A rule in a route of the user cannot be changed. The others can.
         Err(_) if router.are_users() => {

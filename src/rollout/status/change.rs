@@ -10,6 +10,7 @@ use super::{
 use crate::{
     api::{
         canary::{CanaryCondition, CanaryPhase, CanaryStatus},
+        percent::Percent,
         status::ConditionType,
     },
     routers::affinity,
@@ -140,8 +141,9 @@ impl<'a> StatusChange<'a> {
     }
 
     /// Records how far the run is.
-    pub fn progress(mut self, weight: i64, iterations: i64) -> Self {
-        (self.status.canary_weight, self.status.iterations) = (weight, iterations);
+    pub fn progress(mut self, weight: impl Into<Percent>, iterations: i64) -> Self {
+        self.status.set_weight(weight.into());
+        self.status.iterations = iterations;
         self
     }
 

@@ -13,6 +13,7 @@ use serde_json::{Number, Value};
 use crate::{
     api::{
         canary::{CanaryCondition, CanaryStatus},
+        percent::Percent,
         status::ConditionType,
     },
     comparison::MetricTest,
@@ -36,7 +37,7 @@ pub struct Kept {
     /// The end of the last window.
     pub at: Timestamp,
     /// The canary's weight in the last step that was measured to its end.
-    pub weight: i64,
+    pub weight: Percent,
     /// The test.
     pub test: MetricTest,
 }

@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr};
 
 use super::StatusChange;
 use crate::{
-    api::{canary::CanaryStatus, status::ConditionType},
+    api::{canary::CanaryStatus, percent::Percent, status::ConditionType},
     snapshot::Weights,
 };
 
@@ -22,7 +22,7 @@ pub struct PodsLost {
     /// The number of losses.
     pub losses: i64,
     /// The canary's weight.
-    pub weight: i64,
+    pub weight: Percent,
     /// The number of completed iterations.
     pub iterations: i64,
 }
@@ -48,7 +48,7 @@ impl PodsLost {
     pub fn one_more(status: &CanaryStatus, routed: Weights) -> Self {
         Self {
             losses: Self::of(status).losses + 1,
-            weight: status.canary_weight.min(i64::from(routed.canary)),
+            weight: status.weight().min(routed.canary),
             iterations: status.iterations,
         }
     }
@@ -90,14 +90,14 @@ impl FromStr for PodsLost {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let mut numbers = text
-            .split(',')
-            .map(|part| part.rsplit(' ').next().unwrap_or_default().parse().ok());
+        let mut numbers = text.split(',').map(|part| part.rsplit(' ').next());
         let mut next = || numbers.next().flatten().ok_or(());
+        let (losses, weight, iterations) = (next()?, next()?, next()?);
+        let count = |text: &str| text.parse().map_err(|_| ());
         Ok(Self {
-            losses: next()?,
-            weight: next()?,
-            iterations: next()?,
+            losses: count(losses)?,
+            weight: weight.parse().map_err(|_| ())?,
+            iterations: count(iterations)?,
         })
     }
 }
@@ -110,7 +110,7 @@ mod tests {
     fn a_message_is_read_as_it_is_written() {
         let lost = PodsLost {
             losses: 2,
-            weight: 40,
+            weight: Percent::from(40),
             iterations: 3,
         };
         let text = "losses: 2, last at weight: 40, iterations: 3";

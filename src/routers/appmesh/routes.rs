@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{AppMesh, Side, listener, millis, write};
 use crate::{
-    api::canary::Canary,
+    api::{canary::Canary, percent::Percent},
     routers::{
         RouteError,
         conditions::{self, Field, path_prefix},
@@ -50,7 +50,7 @@ impl AppMesh {
         }
     }
 
-    fn target(self, node: &str, weight: u8) -> Value {
+    fn target(self, node: &str, weight: Percent) -> Value {
         match self {
             Self::V1Beta1 => json!({"virtualNodeName": node, "weight": weight}),
             Self::V1Beta2 => json!({"virtualNodeRef": {"name": node}, "weight": weight}),
@@ -168,19 +168,13 @@ impl AppMesh {
             let target = targets.find(|to| to.pointer(self.node()).is_some_and(|to| to == node));
             target.map_or(0, |target| percent(target.get("weight")))
         };
-        let now = Weights {
-            primary: weight_of(&canary.primary_name()),
-            canary: weight_of(&canary.canary_name()),
-            mirrored: false,
-        };
-        if now.primary == 0 && now.canary == 0 {
-            return Err(RouteError::NoRoutes {
-                route: self.full_name(canary),
-                primary: canary.primary_name(),
-                canary: canary.canary_name(),
-            });
-        }
-        Ok(now)
+        let primary = weight_of(&canary.primary_name());
+        let now = Weights::of_percents(primary, weight_of(&canary.canary_name()));
+        now.ok_or_else(|| RouteError::NoRoutes {
+            route: self.full_name(canary),
+            primary: canary.primary_name(),
+            canary: canary.canary_name(),
+        })
     }
 
     /// Leads the routes that exist to the primary.
@@ -223,7 +217,7 @@ impl AppMesh {
         let apex = canary.apex_name();
         let tested = expressed(Field::Test, &conditions::product(test, own)?)?;
         let others = OTHERS.max(TESTED + tested.len());
-        let primary = [self.target(&canary.primary_name(), 100)];
+        let primary = [self.target(&canary.primary_name(), Percent::ALL)];
         Ok([
             self.named(canary, (&format!("{apex}-a"), Some(TESTED)), tested, &split),
             self.named(canary, (&format!("{apex}-b"), Some(others)), all, &primary),

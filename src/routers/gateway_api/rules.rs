@@ -139,9 +139,10 @@ impl<'a> Routing<'a> {
     }
 
     fn both(&self, weights: &Weights) -> Vec<Value> {
+        let [to_primary, to_canary] = weights.parts();
         vec![
-            backend(self.canary, &self.canary.primary_name(), weights.primary),
-            backend(self.canary, &self.canary.canary_name(), weights.canary),
+            backend(self.canary, &self.canary.primary_name(), to_primary),
+            backend(self.canary, &self.canary.canary_name(), to_canary),
         ]
     }
 
@@ -175,6 +176,6 @@ impl<'a> Routing<'a> {
     }
 }
 
-fn backend(canary: &Canary, name: &str, weight: u8) -> Value {
+fn backend(canary: &Canary, name: &str, weight: u16) -> Value {
     json!({"group": "", "kind": "Service", "name": name, "port": canary.spec.service.port, "weight": weight})
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::upstreams::Side;
 use crate::{
-    api::canary::Canary,
+    api::{canary::Canary, percent::Percent},
     routers::{
         RouteError,
         conditions::{Field, check, of_test},
@@ -45,7 +45,7 @@ pub fn to_apex(canary: &Canary) -> Value {
 
 /// The Upstreams with their weights. Weights of 0 are left out, like Flagger's.
 fn destinations(canary: &Canary, weights: &Weights) -> Vec<Value> {
-    let of = |side: Side, weight: u8| {
+    let of = |side: Side, weight: Percent| {
         let upstream =
             json!({"name": side.upstream(canary), "namespace": canary.metadata.namespace});
         let mut destination = json!({"destination": {"upstream": upstream}});
@@ -58,10 +58,10 @@ fn destinations(canary: &Canary, weights: &Weights) -> Vec<Value> {
     ]
 }
 
-fn set_weight(destination: &mut Value, weight: u8) {
+fn set_weight(destination: &mut Value, weight: Percent) {
     if let Some(fields) = destination.as_object_mut() {
         match weight {
-            0 => drop(fields.remove("weight")),
+            Percent::ZERO => drop(fields.remove("weight")),
             _ => drop(fields.insert("weight".to_owned(), json!(weight))),
         }
     }
@@ -127,9 +127,9 @@ pub fn withdraw(canary: &Canary, table: &mut Value) {
         for destination in to.into_iter().flatten() {
             let name = destination.pointer(UPSTREAM).and_then(Value::as_str);
             if name == Some(&primary) {
-                set_weight(destination, 100);
+                set_weight(destination, Percent::ALL);
             } else if name == Some(&version) {
-                set_weight(destination, 0);
+                set_weight(destination, Percent::ZERO);
             }
         }
     }
@@ -151,9 +151,5 @@ pub fn routed(canary: &Canary, table: &Value) -> Option<Weights> {
         Some(percent(all.find(is)?.get("weight")))
     };
     let (primary, canary) = (weight(Side::Primary)?, weight(Side::Canary)?);
-    (primary > 0 || canary > 0).then_some(Weights {
-        primary,
-        canary,
-        mirrored: false,
-    })
+    Weights::of_percents(primary, canary)
 }

@@ -93,7 +93,8 @@ fn of_first_port(canary: &Canary, weights: &Weights) -> Result<Vec<Vec<Value>>, 
     };
     if !test.is_empty() {
         // Requests that do not match stay on the primary. As in Flagger, this rule's only destination has the primary's weight.
-        let primary = vec![destination(canary, &canary.primary_name(), weights.primary)];
+        let [to_primary, _] = weights.parts();
+        let primary = vec![destination(canary, &canary.primary_name(), to_primary)];
         let tested = rule(conditions::product(test, own)?, both(canary, weights));
         return Ok(vec![vec![tested, rule(own.to_vec(), primary)]]);
     }
@@ -168,9 +169,10 @@ fn mirrored(canary: &Canary, weights: &Weights, mut rule: Value) -> Value {
 }
 
 fn both(canary: &Canary, weights: &Weights) -> Vec<Value> {
+    let [to_primary, to_canary] = weights.parts();
     vec![
-        destination(canary, &canary.primary_name(), weights.primary),
-        destination(canary, &canary.canary_name(), weights.canary),
+        destination(canary, &canary.primary_name(), to_primary),
+        destination(canary, &canary.canary_name(), to_canary),
     ]
 }
 
@@ -221,7 +223,7 @@ fn http(canary: &Canary, matches: Vec<Value>, route: Vec<Value>) -> Value {
 }
 
 /// A destination with its weight.
-pub fn destination(canary: &Canary, host: &str, weight: u8) -> Value {
+pub fn destination(canary: &Canary, host: &str, weight: u16) -> Value {
     let service = &canary.spec.service;
     let mut destination = json!({"host": host});
     if ports::have_number(canary) {

@@ -42,11 +42,10 @@ fn both_revisions_have_shares_and_everything_else_stays() {
     let snapshot = with(json!([tag()]), Some("podinfo-00001"));
     let before = service(&snapshot).clone();
     let mut snapshot = reconciled(&Knative, snapshot, &Weights::PRIMARY);
-    for weights in [Weights::PRIMARY, Weights::canary(30), Weights::CANARY] {
-        snapshot = routed(&Knative, snapshot, &weights);
+    for (primary, canary) in [(100, 0), (70, 30), (0, 100)] {
+        snapshot = routed(&Knative, snapshot, &Weights::canary(canary));
         let mut expected = before.clone();
-        let traffic = shares(weights.primary, weights.canary);
-        expected["spec"]["traffic"] = traffic;
+        expected["spec"]["traffic"] = shares(primary, canary);
         let traffic = expected["spec"]["traffic"].as_array_mut().unwrap();
         traffic.push(tag());
         assert_eq!(*service(&snapshot), expected);

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{kinds::Form, rules::Rule};
 use crate::{
+    api::percent::Percent,
     routers::route::full_object,
     snapshot::{Action, ObjectRef, Weights, Write},
     workload::patch::conditional,
@@ -37,7 +38,7 @@ pub fn operations(
     object: &ObjectRef,
     route: &Value,
     rules: &[Rule<'_>],
-    percent: u8,
+    percent: Percent,
 ) -> Vec<Value> {
     let form = Form::of(object);
     let test = |path: String, value: &str| json!({"op": "test", "path": path, "value": value});

@@ -7,7 +7,10 @@ use super::{
     kinds::{Form, Place},
     used::Used,
 };
-use crate::{api::canary::Canary, routers::route::text};
+use crate::{
+    api::{canary::Canary, percent::Percent},
+    routers::route::text,
+};
 
 /// A rule that leads to both versions, or one that gets the canary's backend when it is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct Rule<'a> {
     pub has_canary_in_runs: bool,
     /// Whether the rule leads to further backends.
     pub has_others: bool,
+    /// Whether the Canary has steps that are no whole percentages.
+    pub has_tenths: bool,
     /// The sum of both weights. The operator never changes it, so the shares of other backends stay.
     sum: u64,
     /// Whether the rule keeps clients on the version that answered them.
@@ -73,6 +78,14 @@ pub enum Problem {
     )]
     Small { rule: String, sum: u64 },
     #[error(
+        "has weights in {rule} that add up to {sum} for both versions, of which {percent} % is no whole number: let them add up to 1000"
+    )]
+    Coarse {
+        rule: String,
+        sum: u64,
+        percent: Percent,
+    },
+    #[error(
         "has weights in {rule} that add up to {sum} for both versions: they must not add up to more than 1000000"
     )]
     Large { rule: String, sum: u64 },
@@ -92,6 +105,8 @@ pub enum Problem {
 const MOST: usize = 256;
 /// The least sum of both weights. It stays as it is, so each percent needs a weight of its own.
 const LEAST_SUM: u64 = 100;
+/// A sum in which each tenth of a percent is a whole number.
+const TENTHS: u64 = 1000;
 /// The sum of both weights is less. Gateway API allows a million for one of them.
 const LIMIT: u64 = 1_000_001;
 
@@ -101,18 +116,18 @@ impl Rule<'_> {
     }
 
     /// Both weights for this percentage of the canary.
-    pub fn split(&self, percent: u8) -> [u64; 2] {
-        let canary = (self.sum * u64::from(percent) + 50) / 100;
+    pub fn split(&self, percent: Percent) -> [u64; 2] {
+        let canary = (self.sum * u64::from(percent.tenths()) + TENTHS / 2) / TENTHS;
         [self.sum - canary, canary]
     }
 
     /// Whether the rule has the canary's backend at this percentage.
-    pub fn needs_canary(&self, percent: u8) -> bool {
-        percent > 0 || !self.has_canary_in_runs
+    pub fn needs_canary(&self, percent: Percent) -> bool {
+        percent > Percent::ZERO || !self.has_canary_in_runs
     }
 
     /// Whether the rule has the weights of this percentage.
-    pub fn has(&self, percent: u8) -> bool {
+    pub fn has(&self, percent: Percent) -> bool {
         match self.canary {
             Some(canary) => {
                 self.needs_canary(percent)
@@ -123,20 +138,25 @@ impl Rule<'_> {
         }
     }
 
-    /// The percentage whose weights the rule has. Otherwise the share of the canary, rounded up: 0 only if no request is led there.
-    pub fn percent(&self) -> u8 {
-        let (canary, sum) = (self.canary_weight() * 100, self.sum);
-        let nearest = (canary + sum / 2).checked_div(sum).unwrap_or(0);
-        let nearest = u8::try_from(nearest).unwrap_or(100);
-        if self.has(nearest) {
-            return nearest;
+    /// The percentage whose weights the rule has: a whole one, if there is one. Otherwise the share of the canary, rounded up to a whole
+    /// percentage: 0 only if no request is led there.
+    pub fn percent(&self) -> Percent {
+        let (canary, sum) = (self.canary_weight(), self.sum);
+        let nearest = |parts: u64| (canary * parts + sum / 2).checked_div(sum).unwrap_or(0);
+        let (whole, tenths) = (10 * nearest(TENTHS / 10), nearest(TENTHS));
+        let tenths = Some(tenths).filter(|_| self.has_tenths);
+        let known = [Some(whole), tenths].into_iter().flatten();
+        let mut known = known.map(Percent::of_tenths);
+        if let Some(percent) = known.find(|percent| self.has(*percent)) {
+            return percent;
         }
-        let above = if sum == 0 { 0 } else { canary.div_ceil(sum) };
-        u8::try_from(above).unwrap_or(100)
+        let above = (canary * 100).checked_add(sum.saturating_sub(1));
+        let above = above.and_then(|above| above.checked_div(sum)).unwrap_or(0);
+        Percent::of_tenths(10 * above)
     }
 
-    /// Checks that every percentage can be set.
-    pub fn check(&self) -> Result<(), Problem> {
+    /// Checks that every whole percentage can be set, and those `steps` that are not whole.
+    pub fn check(&self, steps: &[Percent]) -> Result<(), Problem> {
         let shown = || shown(self.name, self.place);
         let mut backends = [Some(self.stable), self.canary].into_iter().flatten();
         if let Some(lost) = backends.find(|backend| !backend.is_found) {
@@ -148,7 +168,16 @@ impl Rule<'_> {
             sum @ LIMIT.. => Err(Problem::Large { rule: shown(), sum }),
             0 => Err(Problem::Zero(shown())),
             sum @ ..LEAST_SUM => Err(Problem::Small { rule: shown(), sum }),
-            _ => Ok(()),
+            sum => {
+                let is_coarse = |step: &&Percent| {
+                    let parts = sum * u64::from(step.tenths());
+                    !step.is_whole() && !parts.is_multiple_of(TENTHS)
+                };
+                steps.iter().find(is_coarse).map_or(Ok(()), |percent| {
+                    let (rule, percent) = (shown(), *percent);
+                    Err(Problem::Coarse { rule, sum, percent })
+                })
+            }
         }
     }
 }
@@ -164,11 +193,11 @@ pub fn chosen<'a>(
 
 /// Checks that the weights of both versions can be set in a route of the user. Only a copy can be restored after another actor has removed
 /// the canary's backend from a rule with further ones: nothing else has the sum of the weights.
-pub fn check(rule: &Rule<'_>) -> Result<(), Problem> {
+pub fn check(rule: &Rule<'_>, steps: &[Percent]) -> Result<(), Problem> {
     if rule.has_canary_in_runs && rule.has_others {
         return Err(Problem::Others(shown(rule.name, rule.place)));
     }
-    rule.check()
+    rule.check(steps)
 }
 
 /// The same of a route of which the operator makes a copy. A rule may lead to the promoted version only: the copy gets the canary's backend.
@@ -219,6 +248,8 @@ struct Versions {
     have_canary_in_runs: bool,
     /// Whether a rule may have no backend of the canary.
     may_lack_canary: bool,
+    /// Whether the Canary has steps that are no whole percentages.
+    has_tenths: bool,
 }
 
 impl Versions {
@@ -231,6 +262,7 @@ impl Versions {
             canary: canary.canary_name(),
             have_canary_in_runs: used.accepts_affinity,
             may_lack_canary: used.accepts_affinity,
+            has_tenths: canary.step_weights().iter().any(|step| !step.is_whole()),
         }
     }
 
@@ -323,10 +355,11 @@ impl Versions {
             // The name begins with that of the Service.
             canary_service: stable.service.replacen(of_stable, &self.canary, 1),
             has_canary_in_runs: self.have_canary_in_runs,
+            has_tenths: self.has_tenths,
             has_others,
             sum: if self.may_lack_canary && !has_others {
                 // Only the shares of both matter.
-                sum.max(LEAST_SUM)
+                sum.max(if self.has_tenths { TENTHS } else { LEAST_SUM })
             } else {
                 sum
             },

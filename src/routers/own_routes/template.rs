@@ -14,6 +14,7 @@ use super::{
 use crate::{
     api::{
         canary::Canary,
+        percent::Percent,
         route_refs::{Header, Mode, RouteRef},
     },
     routers::{
@@ -40,7 +41,7 @@ pub fn copied(
     weights: &Weights,
 ) -> Result<Option<Write>, RouteError> {
     let source = live(snapshot, template)?;
-    if weights.canary > 0 && has_parents(source) {
+    if weights.canary > Percent::ZERO && has_parents(source) {
         return Err(RouteError::NoWeights(format!(
             "{} has parents, so it leads requests beside its copy: remove its parentRefs",
             full_object(template)
@@ -51,7 +52,10 @@ pub fn copied(
     let entry = entry(&snapshot.canary, template);
     let parents = entry.parent_refs.unwrap_or_default();
     spec.insert("parentRefs".to_owned(), parents.into());
-    if let Some(header) = entry.debug_header.filter(|_| weights.canary > 0) {
+    if let Some(header) = entry
+        .debug_header
+        .filter(|_| weights.canary > Percent::ZERO)
+    {
         lead_debugging(&mut spec, &snapshot.canary, &header);
     }
     let spec = Value::Object(spec);
@@ -90,7 +94,8 @@ fn spec(
 ) -> Result<Map<String, Value>, rules::Problem> {
     let chosen = rules::of_template(source, canary, used).into_iter();
     let chosen: Vec<Rule<'_>> = chosen.collect::<Result<_, _>>()?;
-    chosen.iter().try_for_each(Rule::check)?;
+    let steps = canary.step_weights();
+    chosen.iter().try_for_each(|rule| rule.check(&steps))?;
     let operations = operations(&used.route, source, &chosen, weights.canary);
     let mut copy = json!({"spec": source["spec"]});
     let patched = serde_json::from_value::<json_patch::Patch>(operations.into())
@@ -176,7 +181,7 @@ pub fn withdrawn(copy: &ObjectRef, live: &Value, rules: &[Rule<'_>]) -> Option<W
     if debug.is_empty() {
         return patch(copy, live, rules, &Weights::PRIMARY);
     }
-    let mut operations = operations(copy, live, rules, 0);
+    let mut operations = operations(copy, live, rules, Percent::ZERO);
     // The rules after a removed one get its place.
     for name in debug {
         operations.push(json!({"op": "test", "path": "/spec/rules/0/name", "value": name}));

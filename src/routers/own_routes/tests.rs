@@ -1,4 +1,5 @@
 mod kinds;
+mod tenths;
 
 use serde_json::{Value, json};
 
@@ -289,7 +290,7 @@ fn weights_that_the_operator_has_set_are_read_as_it_has_set_them() {
             let canary = (sum * percent + 50) / 100;
             let snapshot = web(json!([rule("api", [sum - canary, canary])]));
             let read = OwnRoutes.current_weights(&snapshot).unwrap();
-            assert_eq!(u64::from(read.canary), percent, "{sum}");
+            assert_eq!(u64::from(read.canary.tenths()), 10 * percent, "{sum}");
         }
     }
 }
@@ -352,10 +353,10 @@ fn the_greatest_weight_of_several_rules_counts_and_no_share_is_rounded_to_nothin
         let snapshot = web(json!([rule("api", first), rule("site", second)]));
         OwnRoutes.current_weights(&snapshot).unwrap().canary
     };
-    assert_eq!(weights([100, 0], [80, 20]), 20);
-    assert_eq!(weights([999_999, 1], [100, 0]), 1);
-    assert_eq!(weights([1, 199], [100, 0]), 100);
-    assert_eq!(weights([0, 0], [100, 0]), 0);
+    assert_eq!(weights([100, 0], [80, 20]), 20.into());
+    assert_eq!(weights([999_999, 1], [100, 0]), 1.into());
+    assert_eq!(weights([1, 199], [100, 0]), 100.into());
+    assert_eq!(weights([0, 0], [100, 0]), 0.into());
 }
 
 #[test]

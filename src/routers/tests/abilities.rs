@@ -17,9 +17,15 @@ fn each_router_says_what_it_can() {
             (
                 row.router.splits_traffic(),
                 row.router.mirrors(),
+                row.router.splits_tenths(),
                 keeps_sessions
             ),
-            (row.rules.is_some(), row.mirrors, row.keeps_sessions),
+            (
+                row.rules.is_some(),
+                row.mirrors,
+                row.splits_tenths,
+                row.keeps_sessions
+            ),
             "{}",
             row.provider
         );
@@ -60,9 +66,9 @@ fn a_share_of_one_percent_is_a_share_and_none_for_both_is_no_route() {
     {
         let service = json!({"port": 80, "gatewayRefs": [{"name": "gw"}]});
         let snapshot = snapshot(row.provider, service, canary_analysis(), json!({}));
-        let share = |primary, canary| Weights {
-            primary,
-            canary,
+        let share = |primary: u8, canary: u8| Weights {
+            primary: primary.into(),
+            canary: canary.into(),
             mirrored: false,
         };
         for weights in [share(99, 1), share(1, 99), share(1, 0), share(0, 1)] {

@@ -25,6 +25,8 @@ pub struct Row {
     pub objects: &'static [(Kind, &'static str)],
     /// Whether the router can copy requests to the canary.
     pub mirrors: bool,
+    /// Whether it can split traffic by tenths of a percent.
+    pub splits_tenths: bool,
     /// Whether it can keep clients on the version that answered them.
     pub keeps_sessions: bool,
     /// The conditions that its rules can express, by the names in `conditions.rs`; empty if it cannot send only matching requests to the
@@ -135,6 +137,7 @@ pub const ROUTERS: &[Row] = &[
             (Kind::DestinationRule, "podinfo-primary"),
         ],
         mirrors: true,
+        splits_tenths: true,
         keeps_sessions: true,
         conditions: ALL_CONDITIONS,
         leads: by_istio,
@@ -206,6 +209,7 @@ pub const ROUTERS: &[Row] = &[
         source: None,
         objects: &[(Kind::HttpProxy, "podinfo")],
         mirrors: true,
+        splits_tenths: true,
         keeps_sessions: false,
         conditions: &[
             "uri prefix",
@@ -259,6 +263,7 @@ pub const ROUTERS: &[Row] = &[
             (Kind::GlooUpstream, "test-podinfo-primaryupstream-80"),
         ],
         mirrors: false,
+        splits_tenths: false,
         keeps_sessions: false,
         conditions: &["method exact", "headers exact", "headers regex"],
         // Requests to the apex Service do not pass the proxies of this gateway.
@@ -288,6 +293,7 @@ pub const ROUTERS: &[Row] = &[
             r#" sum(rate(skipper_response_duration_seconds_bucket{route=~"kube(ew)?_test__in_canary__.*__web_canary(_[0-9]+)?",code!~"5..",le="+Inf"}[1m])) / sum(rate(skipper_response_duration_seconds_bucket{route=~"kube(ew)?_test__in_canary__.*__web_canary(_[0-9]+)?",le="+Inf"}[1m])) * 100"#,
             r#" sum(rate(skipper_serve_route_duration_seconds_sum{route=~"kube(ew)?_test__in_canary__.*__web_canary(_[0-9]+)?"}[1m])) / sum(rate(skipper_serve_route_duration_seconds_count{route=~"kube(ew)?_test__in_canary__.*__web_canary(_[0-9]+)?"}[1m])) * 1000"#,
         ],
+        splits_tenths: false,
         ..ingress("skipper", &routers::skipper::Skipper)
     },
     Row {
@@ -310,6 +316,7 @@ pub const ROUTERS: &[Row] = &[
             (Kind::AppMeshService, "podinfo-canary"),
         ],
         mirrors: false,
+        splits_tenths: false,
         keeps_sessions: false,
         conditions: APP_MESH_CONDITIONS,
         leads: by_listener,
@@ -353,6 +360,7 @@ pub const ROUTERS: &[Row] = &[
             (Kind::AppMeshServiceV1Beta1, "podinfo.test"),
         ],
         mirrors: false,
+        splits_tenths: false,
         keeps_sessions: false,
         conditions: APP_MESH_CONDITIONS,
         leads: by_listener,
@@ -414,6 +422,7 @@ pub const ROUTERS: &[Row] = &[
         source: None,
         objects: &[(Kind::TraefikService, "podinfo")],
         mirrors: false,
+        splits_tenths: true,
         keeps_sessions: false,
         conditions: &[],
         // Requests to the apex Service do not pass the proxies of this gateway.
@@ -453,6 +462,7 @@ pub const ROUTERS: &[Row] = &[
         }),
         objects: &[(Kind::ApisixRoute, "web-podinfo-canary")],
         mirrors: false,
+        splits_tenths: false,
         keeps_sessions: false,
         conditions: &[],
         // Our ApisixRoute has the ports of the user's ApisixRoute.
@@ -481,6 +491,7 @@ pub const ROUTERS: &[Row] = &[
         source: None,
         objects: &[(Kind::TrafficRoute, "podinfo")],
         mirrors: false,
+        splits_tenths: false,
         keeps_sessions: false,
         conditions: &[],
         // Each port is a destination of its own.
@@ -517,6 +528,7 @@ pub const ROUTERS: &[Row] = &[
         source: None,
         objects: &[(Kind::KnativeService, "podinfo")],
         mirrors: false,
+        splits_tenths: false,
         keeps_sessions: false,
         conditions: &[],
         // The target has no Services of the operator.
@@ -538,6 +550,7 @@ pub const ROUTERS: &[Row] = &[
         source: None,
         objects: &[],
         mirrors: false,
+        splits_tenths: false,
         keeps_sessions: false,
         conditions: &[],
         leads: nowhere,
@@ -583,6 +596,7 @@ const fn gateway_api(
         source: None,
         objects,
         mirrors: true,
+        splits_tenths: true,
         keeps_sessions: true,
         conditions: &[
             "uri prefix",
@@ -639,6 +653,7 @@ const fn ingress(provider: &'static str, router: &'static dyn Router) -> Row {
         }),
         objects: &[(Kind::Ingress, "web"), (Kind::Ingress, "web-canary")],
         mirrors: false,
+        splits_tenths: true,
         keeps_sessions: false,
         conditions: &[],
         // Our Ingress has the ports of the user's Ingress.
@@ -690,6 +705,7 @@ const fn smi(
         source: None,
         objects,
         mirrors: false,
+        splits_tenths: false,
         keeps_sessions: false,
         conditions: &[],
         // The split is of the Service with all its ports.

@@ -14,6 +14,7 @@ use super::{
     trouble::Stop,
 };
 use crate::{
+    api::percent::Percent,
     cli::client::{Canary, Code, Format, Get},
     shell::api_server::ClusterError,
     snapshot::Kind,
@@ -77,7 +78,7 @@ struct Watching<'a> {
     /// Whether a run was in progress.
     has_run: bool,
     /// The last change that was printed: state, weight and sentence.
-    printed: Option<(State, i64, String)>,
+    printed: Option<(State, Percent, String)>,
 }
 
 impl<'a> Watching<'a> {

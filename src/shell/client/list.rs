@@ -12,6 +12,7 @@ use super::{
     trouble::{Stop, Wanted},
 };
 use crate::{
+    api::percent::Percent,
     cli::client::{Code, Format, List},
     shell::api_server::person::{Change, PAGE, Resource},
     snapshot::Kind,
@@ -56,9 +57,9 @@ struct Listing<'a> {
 type Workloads = BTreeMap<(&'static str, String, String), Value>;
 
 /// The printed state, weight and sentence of each canary, by namespace and name.
-type Known = BTreeMap<String, (State, i64, String)>;
+type Known = BTreeMap<String, (State, Percent, String)>;
 
-fn printed(view: &View) -> (State, i64, String) {
+fn printed(view: &View) -> (State, Percent, String) {
     (view.state, view.weight.intended, view.sentence.clone())
 }
 

@@ -13,7 +13,10 @@ use super::{
     series::{self, Numbers, RunEnd, Series},
 };
 use crate::{
-    api::canary::{Canary, CanaryPhase},
+    api::{
+        canary::{Canary, CanaryPhase},
+        percent::Percent,
+    },
     shell::lock::lock,
 };
 
@@ -124,7 +127,7 @@ impl CanaryMetrics {
     }
 
     /// Records the shares of traffic that the primary and the canary get.
-    pub fn weights(&self, canary: &Canary, primary: u8, share: u8) {
+    pub fn weights(&self, canary: &Canary, primary: Percent, share: Percent) {
         self.update(canary, |numbers| numbers.weights = Some((primary, share)));
     }
 
@@ -216,7 +219,7 @@ mod tests {
         metrics.info("1.44.0", "istio");
         metrics.total(&[("test".to_owned(), 2)].into());
         metrics.status(&canary, CanaryPhase::Failed);
-        metrics.weights(&canary, 95, 5);
+        metrics.weights(&canary, 95.into(), 5.into());
         metrics.sample(&canary, "request-success-rate", 99.5);
         metrics.comparison(&canary, "request-duration", "lowTraffic", 1.5);
         metrics.step(&canary, 0.3);
@@ -280,7 +283,7 @@ mod tests {
         let metrics = CanaryMetrics::new().unwrap();
         let canary = canary("a");
         for (share, value) in [(5, 99.0), (10, 98.5)] {
-            metrics.weights(&canary, 100 - share, share);
+            metrics.weights(&canary, (100 - share).into(), share.into());
             metrics.sample(&canary, "rate", value);
             metrics.step(&canary, 2.0);
             metrics.run_ended(&canary, RunResult::Promoted);
@@ -343,7 +346,7 @@ mod tests {
         for name in ["gone", "stays"] {
             let canary = canary(name);
             metrics.status(&canary, CanaryPhase::Succeeded);
-            metrics.weights(&canary, 100, 0);
+            metrics.weights(&canary, Percent::ALL, Percent::ZERO);
             // The spec does not name this metric any more.
             metrics.sample(&canary, "latency", 1.0);
         }

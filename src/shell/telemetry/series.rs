@@ -9,6 +9,7 @@ use std::{
 use prometheus::DEFAULT_BUCKETS;
 
 use super::metric::{Metric, MetricKind};
+use crate::api::percent::Percent;
 
 /// State of the release.
 pub const STATUS: Metric = Metric::new(
@@ -95,7 +96,7 @@ pub struct Numbers {
     /// The state of its release.
     pub status: Option<u8>,
     /// The shares of the primary and of the canary.
-    pub weights: Option<(u8, u8)>,
+    pub weights: Option<(Percent, Percent)>,
     samples: Vec<(Box<str>, f64)>,
     /// The state and the evidence of the comparison of each metric.
     comparisons: BTreeMap<Box<str>, (Box<str>, f64)>,

@@ -3,9 +3,12 @@
 use jiff::Timestamp;
 
 use super::{Line, Style, Table, line::padded, style_of};
-use crate::view::{
-    Check, Pod, Progress, Step, Typed, Version, View,
-    text::{age, duration, image_pair, short_image},
+use crate::{
+    api::percent::Percent,
+    view::{
+        Check, Pod, Progress, Step, Typed, Version, View,
+        text::{age, duration, image_pair, short_image},
+    },
 };
 
 /// The width of the left column.
@@ -94,7 +97,7 @@ fn steps(view: &View, width: usize, now: Timestamp) -> Vec<Line> {
     let traffic = named("Traffic").and(Style::Plain, traffic);
     if view.steps.is_empty() || !view.state.is_in_run() {
         // A canary that is suspended in a run keeps its traffic.
-        let has_traffic = view.weight.intended > 0;
+        let has_traffic = view.weight.intended > Percent::ZERO;
         return Vec::from_iter(has_traffic.then_some(traffic));
     }
     let is_iterations = view.strategy != "canary";

@@ -7,9 +7,12 @@ use super::{
     line::{padded, width},
     progress, style_of,
 };
-use crate::view::{
-    View,
-    text::{age, short_image},
+use crate::{
+    api::percent::Percent,
+    view::{
+        View,
+        text::{age, short_image},
+    },
 };
 
 /// Which columns a table has.
@@ -79,7 +82,7 @@ pub fn row(view: &View, columns: Columns, now: Timestamp) -> Vec<Cell> {
     if columns.namespace {
         cells.push(plain(view.namespace.clone()));
     }
-    let weight = if view.strategy == "canary" || view.weight.intended > 0 {
+    let weight = if view.strategy == "canary" || view.weight.intended > Percent::ZERO {
         view.weight.intended.to_string()
     } else {
         "-".to_owned()

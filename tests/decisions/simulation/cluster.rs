@@ -7,7 +7,7 @@ use flagger_rs::{
 };
 use serde_json::{Value, json};
 
-use super::Simulation;
+use super::{Simulation, transcript::whole};
 
 /// The API server refuses longer names.
 const LONGEST_NAME: usize = 253;
@@ -140,7 +140,8 @@ impl Simulation {
         let Some(weights) = rollout::weights(&self.snapshot) else {
             return;
         };
-        self.routed.push(weights.canary);
+        let canary = whole(weights.canary);
+        self.routed.push(canary);
         let phases = [CanaryPhase::Progressing, CanaryPhase::WaitingPromotion];
         let status = self.snapshot.canary.status.as_ref();
         let conditions = status.and_then(|status| status.conditions.as_ref());
@@ -152,7 +153,7 @@ impl Simulation {
             all.iter().filter(is_other).count() == 1
         });
         if phases.contains(&self.snapshot.phase()) && is_running {
-            self.analysed.push(weights.canary);
+            self.analysed.push(canary);
         }
         let mirrored = if weights.mirrored { " mirrored" } else { "" };
         self.line(format!(

@@ -7,7 +7,10 @@ mod routes;
 
 use std::collections::BTreeMap;
 
-use flagger_rs::snapshot::{Kind, ObjectRef, Snapshot, TargetKind};
+use flagger_rs::{
+    api::percent::Percent,
+    snapshot::{Kind, ObjectRef, Snapshot, TargetKind},
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -99,7 +102,7 @@ impl Moment {
         self.target.is_some_and(TargetKind::has_pods)
     }
 
-    /// The shares of the primary and the canary in each rule of the route.
+    /// The shares of the primary and the canary in each rule of the route, in whole percents: the canary's is rounded up.
     fn rules(&self) -> Option<Vec<(i64, i64)>> {
         let service = &self.canary["spec"]["service"]["name"];
         let apex = service.as_str().unwrap_or(self.target_name());
@@ -114,7 +117,17 @@ impl Moment {
             let is_beside = rows.any(|row| routes::source(row, &self.canary).is_some());
             (is_beside && is_primary).then(|| vec![(100, 0)])
         };
-        routes::rules(&self.canary, apex, |plural, name| self.get(plural, name)).or_else(alone)
+        let rules = routes::rules(&self.canary, apex, |plural, name| self.get(plural, name));
+        let whole = |rule: (i64, i64)| match rule {
+            (primary, canary) if primary + canary == 1000 => {
+                let canary = (canary + 9) / 10;
+                (100 - canary, canary)
+            }
+            rule => rule,
+        };
+        rules
+            .map(|rules| rules.into_iter().map(whole).collect())
+            .or_else(alone)
     }
 
     /// The greatest shares of the primary and the canary in any rule.
@@ -136,7 +149,8 @@ impl Moment {
         let lost = self.condition("PodsLost")?;
         let text = lost["message"].as_str()?;
         let weight = text.split("weight: ").nth(1)?.split(',').next()?;
-        (lost["reason"] == "TrafficWithdrawn").then(|| weight.parse().ok())?
+        let weight: Percent = weight.parse().ok()?;
+        (lost["reason"] == "TrafficWithdrawn").then(|| weight.rounded_up())
     }
 
     fn interval(&self) -> i64 {
@@ -275,12 +289,12 @@ fn greatest_step(analysis: &Value) -> i64 {
     if analysis["iterations"].as_i64().unwrap_or(0) > 0 {
         return 100;
     }
-    match analysis["stepWeights"]
-        .as_array()
-        .filter(|all| !all.is_empty())
-    {
+    let lists = ["decimalStepWeights", "stepWeights"].map(|field| analysis[field].as_array());
+    match lists.into_iter().flatten().find(|all| !all.is_empty()) {
         Some(weights) => {
-            let weights: Vec<_> = weights.iter().filter_map(Value::as_i64).collect();
+            let weights = weights.iter().filter_map(Value::as_f64);
+            let whole = |weight: f64| Some(Percent::exact(weight)?.rounded_up());
+            let weights: Vec<_> = weights.filter_map(whole).collect();
             let first = weights.first().copied();
             let steps = weights.windows(2).map(|pair| pair[1] - pair[0]);
             steps.chain(first).max().unwrap_or(100)

@@ -72,7 +72,7 @@ impl Traffic {
     /// A second passes.
     pub fn flow(&mut self, now: Timestamp, weights: Option<Weights>) {
         let weights = weights.filter(|_| !self.ignores_weights);
-        let share = f64::from(weights.map_or(0, |weights| weights.canary)) / 100.0;
+        let share = weights.map_or(0.0, |weights| weights.canary.share());
         self.coming.push(share);
         let known = self.coming.len().checked_sub(self.moves_late + 1);
         let share = known.map_or(0.0, |known| self.coming[known]);

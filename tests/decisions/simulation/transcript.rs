@@ -3,10 +3,18 @@
 
 use std::fmt::Write as _;
 
-use flagger_rs::{api::canary::CanaryStatus, rollout};
+use flagger_rs::{
+    api::{canary::CanaryStatus, percent::Percent},
+    rollout,
+};
 use serde_json::Value;
 
 use super::Simulation;
+
+/// A weight, rounded up to a whole percentage.
+pub(super) fn whole(weight: Percent) -> u8 {
+    u8::try_from(weight.rounded_up()).unwrap()
+}
 
 impl Simulation {
     pub(super) fn line(&mut self, text: String) {
@@ -39,9 +47,9 @@ impl Simulation {
         time.and_then(|time| time.parse().ok()).expect(text)
     }
 
-    /// The share of the traffic that is routed to the canary.
+    /// The share of the traffic that is routed to the canary, rounded up to a whole percentage.
     pub fn canary_weight(&self) -> u8 {
-        rollout::weights(&self.snapshot).unwrap().canary
+        whole(rollout::weights(&self.snapshot).unwrap().canary)
     }
 
     /// The result of a release that users see: phase, versions, pods, weights.

@@ -230,10 +230,11 @@ fn of_ingress(second: &Value) -> (i64, i64) {
         let name = format!("nginx.ingress.kubernetes.io/{name}");
         annotations[name].as_str()
     };
-    let weight = annotation("canary-weight").and_then(|weight| weight.parse().ok());
+    let number = |name: &str| annotation(name).and_then(|number| number.parse::<i64>().ok());
     let is_canary = annotation("canary") == Some("true");
-    let canary = weight.filter(|_| is_canary).unwrap_or(0);
-    (100 - canary, canary)
+    let canary = number("canary-weight").filter(|_| is_canary).unwrap_or(0);
+    let total = number("canary-weight-total").unwrap_or(100);
+    (total - canary, canary)
 }
 
 /// The shares by these weights of Skipper. If it ignores the second Ingress, the user's leads all clients to the apex Service.

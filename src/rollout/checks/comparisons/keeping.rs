@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{canary::CanaryStatus, compare::COMPARED_TWICE},
+    api::{canary::CanaryStatus, compare::COMPARED_TWICE, percent::Percent},
     comparison::MetricTest,
     metrics::counting,
     rollout::status::compared::{self, Kept},
@@ -23,7 +23,7 @@ pub struct Span {
     /// The end of the window.
     pub to: Timestamp,
     /// The canary's weight in the previous step; 0 if there was none.
-    pub weight: i64,
+    pub weight: Percent,
     interval: SignedDuration,
 }
 
@@ -62,7 +62,7 @@ impl Span {
             begun,
             from: begun.saturating_add(counting::LAG).unwrap_or(begun),
             to,
-            weight: 0,
+            weight: Percent::ZERO,
             interval,
         }
     }
@@ -84,7 +84,7 @@ impl Span {
 
     /// Whether the window has no time in it, because counters do not show the canary's first requests yet.
     pub fn is_empty(self) -> bool {
-        self.weight == 0 && self.is_over()
+        self.weight == Percent::ZERO && self.is_over()
     }
 
     /// Whether the window was measured already, in this tick.
@@ -127,7 +127,7 @@ pub fn are_kept(snapshot: &Snapshot) -> bool {
 /// requests of this step are left out.
 pub fn keep(snapshot: &Snapshot, all: &[Measured<'_>], status: &mut CanaryStatus) {
     let before = snapshot.status();
-    let moves = status.canary_weight != before.canary_weight;
+    let moves = status.weight() != before.weight();
     let mut tests = compared::kept(before);
     let now_kept = |known: Option<&Kept>, after: Option<&MetricTest>, test: &MetricTest| {
         let span = Span::of(snapshot, known);
@@ -140,7 +140,7 @@ pub fn keep(snapshot: &Snapshot, all: &[Measured<'_>], status: &mut CanaryStatus
         // After the middle of an interval, the second half of the step follows.
         let is_step = snapshot.tick.is_some() || moves;
         let weight = if is_measured && is_step {
-            before.canary_weight
+            before.weight()
         } else {
             span.weight
         };

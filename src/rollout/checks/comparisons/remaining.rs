@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Comparing, comparisons};
 use crate::{
-    api::compare::COMPARED_TWICE,
+    api::{compare::COMPARED_TWICE, percent::Percent},
     comparison::Measure,
     metrics::counting::{self, LAG},
     rollout::{
@@ -19,6 +19,8 @@ use crate::{
 const MOST: i32 = 5;
 /// A smaller share of all requests counts as none.
 const NONE: f64 = 0.001;
+/// So does this part of the share of the first step, if it is smaller.
+const PART_OF_FIRST: f64 = 0.1;
 
 /// Whether a version still gets requests.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,7 +75,8 @@ pub fn remaining(snapshot: &Snapshot, evidence: &Evidence, since: Timestamp) -> 
     };
     let window = comparing.setting.counted.read_errors(series).window();
     let (canary, all) = (window.canary.all(), window.canary.and(window.primary).all());
-    if canary <= NONE * all {
+    let first = snapshot.canary.next_weight(Percent::ZERO).share();
+    if canary <= NONE.min(PART_OF_FIRST * first) * all {
         return Remaining::None;
     }
     let until = later(since, interval * (passed + 1));

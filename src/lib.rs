@@ -39,6 +39,7 @@
 //! | In which form do chats and webhooks get them? | [`notifications`] |
 //! | What do the primary, the Services, the copies of configs and the autoscalers look like? | [`workload`] |
 //! | How does each mesh, gateway or ingress split traffic? | [`routers`] |
+//! | Which routers split traffic by tenths of a percent, and how is such a weight kept? | `Router::splits_tenths`; [`api::percent`], `CanaryStatus::weight` |
 //! | What becomes of a route that the user had before? | `routers/adoption.rs` |
 //! | What if the route becomes a GRPCRoute, or an HTTPRoute again? | `routers/gateway_api/switch.rs` |
 //! | How does the operator set weights in routes of the user (`routeRefs`), and when does it give them back? | `routers/own_routes.rs`, `rollout/safety/own_routes.rs` |
@@ -215,6 +216,8 @@
 //! * A route that the user had before the Canary keeps the user's labels and annotations, and a deletion with `revertOnDeletion` gives its
 //!   spec, labels and annotations back on every router, as the user last applied them (`routers/adoption.rs`). Flagger replaces labels and
 //!   annotations, and gives back the spec of a VirtualService, or what it wrote there itself.
+//! * `analysis.decimalStepWeights` has steps of tenths of a percent ([`api::percent`]). While a weight is not whole, a route has weights with
+//!   the sum 1000 ([`snapshot::Weights::parts`]). A router whose data plane knows whole percentages only refuses such a weight.
 //! * With `service.grpc` the route of Gateway API is a GRPCRoute (`routers/gateway_api/grpc.rs`).
 //! * With `routeRefs` the operator makes no route. It sets two weights in routes of the user, and changes nothing else in them
 //!   (`routers/own_routes.rs`).

@@ -114,6 +114,36 @@ fn a_run_without_failures_is_written_only_at_its_start_and_its_end() {
     );
 }
 
+/// Both are 1 % in the field `canaryWeight`.
+#[test]
+fn a_step_from_a_tenth_to_one_percent_is_a_step_of_the_record() {
+    let at = |weight: i64, exact: Value| {
+        let mut status = status("Progressing", weight);
+        if !exact.is_null() {
+            status["lastTransitionTime"] = json!("2026-01-01T00:00:30Z");
+        }
+        status["canaryWeightDecimal"] = exact;
+        status
+    };
+    let mut record = begun();
+    let steps = [
+        status("Progressing", 0),
+        at(1, json!(0.1)),
+        at(1, Value::Null),
+        at(50, Value::Null),
+    ];
+    for pair in steps.windows(2) {
+        let (before, after) = (pair[0].clone(), pair[1].clone());
+        note(&mut record, before, after, &measured(99.9, None));
+    }
+    let evidence = unpack(&pack(&record.evidence).unwrap()).unwrap();
+    let timeline = evidence.timeline.iter().map(|it| it.weight.to_string());
+    assert_eq!(timeline.collect::<Vec<_>>(), ["0", "0.1", "1", "50"]);
+    let measured = evidence.measurements.iter().map(|it| it.weight.to_string());
+    assert_eq!(measured.collect::<Vec<_>>(), ["0", "0.1", "1"]);
+    assert_eq!(record.spec.weight, 50);
+}
+
 #[test]
 fn a_failed_check_and_an_action_are_written_at_once() {
     let mut record = begun();

@@ -131,6 +131,41 @@ fn a_canary_is_shown_as_in_the_text_files() {
     is_text("paused-80", &detail(&unreadable, 80));
 }
 
+/// The JSON has numbers, and those that are whole are integers as before.
+#[test]
+fn steps_below_one_percent_are_shown_with_their_decimal_place() {
+    let mut status = status("Progressing", NEW, OLD);
+    status["canaryWeight"] = json!(1);
+    status["canaryWeightDecimal"] = json!(0.5);
+    let mut seen = seen(&status, NEW, OLD);
+    seen.canary["spec"]["analysis"]["decimalStepWeights"] = json!([0.1, 0.5, 1, 50]);
+    let view = View::of(&seen, now()).json();
+    assert_eq!(view["weight"], json!({"intended": 0.5, "max": 50}));
+    let steps = view["steps"].as_array().unwrap();
+    let steps: Vec<_> = steps
+        .iter()
+        .map(|step| (&step["at"], &step["state"]))
+        .collect();
+    let (done, now, later) = (json!("done"), json!("now"), json!("later"));
+    assert_eq!(
+        steps,
+        [
+            (&json!(0.1), &done),
+            (&json!(0.5), &now),
+            (&json!(1), &later),
+            (&json!(50), &later)
+        ]
+    );
+    let text = detail(&seen, 80);
+    for line in [
+        "✓0.1 ▶0.5 ·1 ·50  step 2 of 4",
+        "0.5 % to the canary, at most 50 %",
+        "The version is analysed: 0.5 % of the traffic.",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
 #[test]
 fn canaries_are_listed_as_in_the_text_file() {
     let columns = Columns {

@@ -68,6 +68,7 @@ fn analyses() -> impl Strategy<Value = Value> {
     prop_oneof![
         4 => Just(json!({"stepWeight": 20, "maxWeight": 50})),
         2 => Just(json!({"stepWeights": [1, 10, 80]})),
+        2 => Just(json!({"decimalStepWeights": [0.1, 9.9, 80]})),
         1 => Just(json!({"iterations": 3})),
         1 => Just(json!({"iterations": 2, "match": [{"headers": {"x-user": {"exact": "insider"}}}]})),
         1 => Just(json!({"stepWeight": -5, "threshold": -1, "interval": "nonsense"})),

@@ -11,9 +11,10 @@ use flagger_rs::{
 use serde_json::{Value, json};
 
 use super::{
+    comparison,
     routers::ROUTERS,
     routes::on,
-    simulation::{Simulation, release},
+    simulation::{Simulation, Traffic, release},
     transcript,
 };
 
@@ -188,6 +189,22 @@ fn each_router_routes_a_tenth_of_a_percent_or_refuses_it_before_the_run() {
             "only the status: {}",
             sim.transcript()
         );
+    }
+}
+
+/// The metric server counts requests of both versions; the share of the canary is exact.
+#[test]
+fn a_version_that_does_not_get_its_tenth_of_a_percent_waits_and_is_not_promoted() {
+    for (ignores_weights, end) in [(false, CanaryPhase::Succeeded), (true, CanaryPhase::Failed)] {
+        let mut traffic = Traffic::of(20_000.0);
+        traffic.ignores_weights = ignores_weights;
+        let mut sim =
+            comparison::release(&["request-success-rate"], &json!({"compare": {}}), traffic);
+        let analysis = sim.snapshot.canary.spec.analysis.as_mut().unwrap();
+        analysis.decimal_step_weights = Some(vec![0.1, 50.0]);
+        sim.run_until(end);
+        let is_missed = comparison::verdict(&sim).starts_with("TrafficNotShifted");
+        assert_eq!(is_missed, ignores_weights, "{}", sim.transcript());
     }
 }
 

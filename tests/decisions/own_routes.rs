@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{simulation::Simulation, transcript};
 
 mod template;
+mod tenths;
 mod troubles;
 
 /// The places of the weights in the routes of these tests.

@@ -150,8 +150,11 @@ impl Rule<'_> {
         if let Some(percent) = known.find(|percent| self.has(*percent)) {
             return percent;
         }
-        let above = (canary * 100).checked_add(sum.saturating_sub(1));
-        let above = above.and_then(|above| above.checked_div(sum)).unwrap_or(0);
+        let above = if sum == 0 {
+            0
+        } else {
+            (canary * 100).div_ceil(sum)
+        };
         Percent::of_tenths(10 * above)
     }
 

@@ -257,6 +257,26 @@ async fn a_plan_shows_what_the_first_step_writes_into_a_route_of_the_user() {
     ));
 }
 
+/// 0.1 % of 1000 is 1, and of 100 it is no whole number.
+#[tokio::test]
+async fn a_plan_shows_a_first_step_below_one_percent_or_why_the_route_cannot_have_it() {
+    let mut canary = with_route("podinfo");
+    canary["spec"]["analysis"]["decimalStepWeights"] = json!([0.1, 50]);
+    let pair = |weight| json!([backend("podinfo", weight), backend("podinfo-canary", 0)]);
+    let planned = Box::pin(plan(&[canary.clone()], routed(pair(1000)), None)).await;
+    let [step] = planned.first_step.as_slice() else {
+        panic!("{planned:?}");
+    };
+    for line in ["weight: 999", "weight: 1"] {
+        let mut added = step.diff.lines().filter(|line| line.starts_with('+'));
+        assert!(added.any(|it| it.ends_with(line)), "{}", step.diff);
+    }
+    let planned = Box::pin(plan(&[canary], routed(pair(100)), None)).await;
+    let problem = planned.problems.concat();
+    let why = "add up to 100 for both versions, of which 0.1 % is no whole number: let them add up to 1000";
+    assert!(problem.contains(why), "{planned:?}");
+}
+
 #[tokio::test]
 async fn a_plan_names_a_canary_that_sets_weights_in_the_same_rule() {
     let backends = ["alpha", "podinfo"]

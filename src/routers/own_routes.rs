@@ -80,7 +80,6 @@ impl Router for OwnRoutes {
         }
         let named = used::named(&snapshot.canary);
         let named = named.map_err(|error| RouteError::InvalidCanary(error.to_string()))?;
-        let steps = snapshot.canary.step_weights();
         let mut writes = Vec::new();
         for used in &named {
             if let Some(template) = &used.template {
@@ -91,9 +90,7 @@ impl Router for OwnRoutes {
             let chosen = rules::chosen(route, &snapshot.canary, used);
             let chosen: Result<Vec<_>, _> = chosen.into_iter().collect();
             let chosen = chosen.and_then(|rules| {
-                rules
-                    .iter()
-                    .try_for_each(|rule| rules::check(rule, &steps))?;
+                rules.iter().try_for_each(rules::check)?;
                 Ok(rules)
             });
             let chosen = chosen.map_err(|problem| of_route(&used.route, problem))?;

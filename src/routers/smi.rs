@@ -112,7 +112,8 @@ impl Router for Smi {
         match adoption::before(live, canary, |route| routed(canary, route).is_some()) {
             Some(before) => wanted = before,
             None => {
-                wanted["spec"]["backends"] = json!([self.backend(canary.apex_name(), Percent::ALL)])
+                wanted["spec"]["backends"] =
+                    json!([self.backend(canary.apex_name(), Percent::ALL)]);
             }
         }
         Some(self.replace(snapshot, wanted))

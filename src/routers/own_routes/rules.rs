@@ -29,8 +29,8 @@ pub struct Rule<'a> {
     pub has_canary_in_runs: bool,
     /// Whether the rule leads to further backends.
     pub has_others: bool,
-    /// Whether the Canary has steps that are no whole percentages.
-    pub has_tenths: bool,
+    /// The steps of the Canary that are no whole percentages.
+    tenths: Vec<Percent>,
     /// The sum of both weights. The operator never changes it, so the shares of other backends stay.
     sum: u64,
     /// Whether the rule keeps clients on the version that answered them.
@@ -144,7 +144,7 @@ impl Rule<'_> {
         let (canary, sum) = (self.canary_weight(), self.sum);
         let nearest = |parts: u64| (canary * parts + sum / 2).checked_div(sum).unwrap_or(0);
         let (whole, tenths) = (10 * nearest(TENTHS / 10), nearest(TENTHS));
-        let tenths = Some(tenths).filter(|_| self.has_tenths);
+        let tenths = Some(tenths).filter(|_| !self.tenths.is_empty());
         let known = [Some(whole), tenths].into_iter().flatten();
         let mut known = known.map(Percent::of_tenths);
         if let Some(percent) = known.find(|percent| self.has(*percent)) {
@@ -158,8 +158,8 @@ impl Rule<'_> {
         Percent::of_tenths(10 * above)
     }
 
-    /// Checks that every whole percentage can be set, and those `steps` that are not whole.
-    pub fn check(&self, steps: &[Percent]) -> Result<(), Problem> {
+    /// Checks that every whole percentage can be set, and each step of the Canary.
+    pub fn check(&self) -> Result<(), Problem> {
         let shown = || shown(self.name, self.place);
         let mut backends = [Some(self.stable), self.canary].into_iter().flatten();
         if let Some(lost) = backends.find(|backend| !backend.is_found) {
@@ -172,11 +172,10 @@ impl Rule<'_> {
             0 => Err(Problem::Zero(shown())),
             sum @ ..LEAST_SUM => Err(Problem::Small { rule: shown(), sum }),
             sum => {
-                let is_coarse = |step: &&Percent| {
-                    let parts = sum * u64::from(step.tenths());
-                    !step.is_whole() && !parts.is_multiple_of(TENTHS)
-                };
-                steps.iter().find(is_coarse).map_or(Ok(()), |percent| {
+                let is_whole =
+                    |step: &&Percent| (sum * u64::from(step.tenths())).is_multiple_of(TENTHS);
+                let coarse = self.tenths.iter().find(|step| !is_whole(step));
+                coarse.map_or(Ok(()), |percent| {
                     let (rule, percent) = (shown(), *percent);
                     Err(Problem::Coarse { rule, sum, percent })
                 })
@@ -196,11 +195,11 @@ pub fn chosen<'a>(
 
 /// Checks that the weights of both versions can be set in a route of the user. Only a copy can be restored after another actor has removed
 /// the canary's backend from a rule with further ones: nothing else has the sum of the weights.
-pub fn check(rule: &Rule<'_>, steps: &[Percent]) -> Result<(), Problem> {
+pub fn check(rule: &Rule<'_>) -> Result<(), Problem> {
     if rule.has_canary_in_runs && rule.has_others {
         return Err(Problem::Others(shown(rule.name, rule.place)));
     }
-    rule.check(steps)
+    rule.check()
 }
 
 /// The same of a route of which the operator makes a copy. A rule may lead to the promoted version only: the copy gets the canary's backend.
@@ -251,8 +250,8 @@ struct Versions {
     have_canary_in_runs: bool,
     /// Whether a rule may have no backend of the canary.
     may_lack_canary: bool,
-    /// Whether the Canary has steps that are no whole percentages.
-    has_tenths: bool,
+    /// The steps of the Canary that are no whole percentages.
+    tenths: Vec<Percent>,
 }
 
 impl Versions {
@@ -265,7 +264,11 @@ impl Versions {
             canary: canary.canary_name(),
             have_canary_in_runs: used.accepts_affinity,
             may_lack_canary: used.accepts_affinity,
-            has_tenths: canary.step_weights().iter().any(|step| !step.is_whole()),
+            tenths: {
+                let mut steps = canary.step_weights();
+                steps.retain(|step| !step.is_whole());
+                steps
+            },
         }
     }
 
@@ -358,11 +361,15 @@ impl Versions {
             // The name begins with that of the Service.
             canary_service: stable.service.replacen(of_stable, &self.canary, 1),
             has_canary_in_runs: self.have_canary_in_runs,
-            has_tenths: self.has_tenths,
+            tenths: self.tenths.clone(),
             has_others,
             sum: if self.may_lack_canary && !has_others {
                 // Only the shares of both matter.
-                sum.max(if self.has_tenths { TENTHS } else { LEAST_SUM })
+                sum.max(if self.tenths.is_empty() {
+                    LEAST_SUM
+                } else {
+                    TENTHS
+                })
             } else {
                 sum
             },

@@ -94,8 +94,7 @@ fn spec(
 ) -> Result<Map<String, Value>, rules::Problem> {
     let chosen = rules::of_template(source, canary, used).into_iter();
     let chosen: Vec<Rule<'_>> = chosen.collect::<Result<_, _>>()?;
-    let steps = canary.step_weights();
-    chosen.iter().try_for_each(|rule| rule.check(&steps))?;
+    chosen.iter().try_for_each(Rule::check)?;
     let operations = operations(&used.route, source, &chosen, weights.canary);
     let mut copy = json!({"spec": source["spec"]});
     let patched = serde_json::from_value::<json_patch::Patch>(operations.into())

@@ -106,6 +106,7 @@ async fn the_operator_on_a_real_control_plane() {
         gates::a_daemon_set_is_released_and_rolled_back,
         gates::a_service_with_an_address_of_its_own_is_released,
         routes::gateway_api_shares_traffic_step_by_step_and_rolls_back,
+        routes::gateway_api_shares_a_tenth_of_a_percent,
         routes::gateway_api_shares_calls_of_grpc_by_a_grpc_route,
         routes::gateway_api_copies_requests_in_blue_green,
         routes::gateway_api_routes_matching_requests_to_the_canary,

@@ -64,6 +64,32 @@ fn weights(rules: &Value, rule: usize) -> [i64; 2] {
     [weight(0).unwrap_or(-1), weight(1).unwrap_or(-1)]
 }
 
+/// The API server must keep the decimal place, in the spec and in the status.
+pub async fn gateway_api_shares_a_tenth_of_a_percent(s: Scenario<'_>) -> Outcome {
+    let analysis = json!({"decimalStepWeights": [0.1, 50]});
+    initialized(&s, "gatewayapi:v1", json!({}), analysis).await?;
+    s.image("3.1.1").await?;
+    routed(&s, "a tenth of a percent", |rules| {
+        weights(rules, 0) == [999, 1]
+    })
+    .await?;
+    let recorded = async || {
+        let canary = s.get(Kind::Canary, "podinfo").await?;
+        let weight = |field: &str| canary["status"][field].to_string();
+        Ok::<_, String>([weight("canaryWeight"), weight("canaryWeightDecimal")])
+    };
+    until(
+        Duration::from_secs(10),
+        "the weight in the status",
+        async || equal("recorded", &recorded().await?, &["1", "0.1"]),
+    )
+    .await
+    .map_err(text)?;
+    routed(&s, "the last step", |rules| weights(rules, 0) == [50, 50]).await?;
+    s.phase("Succeeded").await?;
+    equal("recorded", &recorded().await?, &["0", "null"])
+}
+
 pub async fn gateway_api_shares_traffic_step_by_step_and_rolls_back(s: Scenario<'_>) -> Outcome {
     // The API server adds a default path to matches, and keeps headers in its own order.
     let service = json!({"timeout": "10s", "backendTimeout": "5s",

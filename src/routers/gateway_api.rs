@@ -29,7 +29,7 @@ use super::{
     },
 };
 use crate::{
-    api::canary::Canary,
+    api::{canary::Canary, percent::Percent},
     snapshot::{
         Action, Kind, ObjectRef, Snapshot, Weights, Write,
         route_references::{self, Named},
@@ -138,13 +138,13 @@ impl Router for GatewayApi {
         weights: &Weights,
     ) -> Result<Vec<Write>, RouteError> {
         // The former route is withdrawn before the canary gets more by the new one.
-        if weights.canary > 0 && self.leads_former_to_canary(snapshot).is_some() {
+        if weights.canary > Percent::ZERO && self.leads_former_to_canary(snapshot).is_some() {
             return Ok(Vec::new());
         }
         let former = self.former(snapshot);
         let mut writes = Vec::from_iter(self.former_withdrawn(snapshot));
         let Some(live) = self.live(snapshot) else {
-            let is_done = former.is_some() && weights.canary == 0;
+            let is_done = former.is_some() && weights.canary == Percent::ZERO;
             return is_done
                 .then_some(writes)
                 .ok_or_else(|| self.missing(snapshot));

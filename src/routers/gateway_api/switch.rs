@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{GatewayApi, back, routed, rules};
 use crate::{
-    api::{canary::Canary, status::ConditionType},
+    api::{canary::Canary, percent::Percent, status::ConditionType},
     routers::{
         RouteError,
         route::{full_name, has_parents, items, route_write},
@@ -60,7 +60,7 @@ impl GatewayApi {
     pub(super) fn leads_former_to_canary(self, snapshot: &Snapshot) -> Option<Weights> {
         let former = self.former(snapshot)?;
         let weights = routed(&snapshot.canary, former.live);
-        weights.filter(|weights| weights.canary > 0 || weights.mirrored)
+        weights.filter(|weights| weights.canary > Percent::ZERO || weights.mirrored)
     }
 
     /// The write that leads all requests of the former route to the primary; `None` if it leads none to the canary.

@@ -243,3 +243,42 @@ fn an_ab_test_whose_traffic_was_withdrawn_repeats_all_its_iterations() {
     sim.run_until(CanaryPhase::Succeeded);
     assert_eq!(iteration(&sim, "canary iteration 1/2"), before + 1);
 }
+
+/// A second crash between the write of a route and that of the status must not make a repeated step look like a finished one.
+#[test]
+fn a_second_crash_at_any_write_of_repeated_steps_cuts_none_short() {
+    let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
+    for analysis in [
+        json!({"stepWeight": 20, "maxWeight": 60}),
+        json!({"iterations": 3, "match": test}),
+    ] {
+        let play = |crash: Option<usize>| {
+            let mut sim = release(analysis.clone());
+            let progress = |sim: &Simulation| {
+                let status = sim.snapshot.canary.status.clone().unwrap_or_default();
+                (status.canary_weight, status.iterations)
+            };
+            while ![(40, 0), (0, 2)].contains(&progress(&sim)) {
+                sim.reconcile();
+            }
+            sim.dead = true;
+            sim.crash_after = Some(sim.writes + 1);
+            sim.reconcile();
+            sim.dead = false;
+            let (start, writes) = (sim.snapshot.now, sim.writes);
+            sim.crash_after = crash.map(|write| writes + write);
+            sim.run_until_phase(CanaryPhase::Promoting);
+            let repeated = sim.snapshot.now.duration_since(start);
+            (repeated, sim.writes - writes, sim.transcript())
+        };
+        let (undisturbed, writes, transcript) = play(None);
+        assert!(undisturbed.as_secs() >= 30, "{transcript}");
+        for crash in 1..=writes {
+            let (repeated, _, transcript) = play(Some(crash));
+            assert!(
+                repeated >= undisturbed,
+                "crashed after write {crash}:\n{transcript}"
+            );
+        }
+    }
+}

@@ -21,6 +21,7 @@ use crate::{
 /// The next step of the canary's strategy.
 pub fn advance(
     release: &Release<'_>,
+    routed: Weights,
     evidence: &Evidence,
     notifications: &mut Vec<Notification>,
 ) -> ControlFlow<Decision, Decision> {
@@ -28,9 +29,9 @@ pub fn advance(
         notifications.extend(unsupported_strategy(release));
     }
     match release.strategy() {
-        Strategy::Canary => advance_weight(release, evidence, notifications),
+        Strategy::Canary => advance_weight(release, routed, evidence, notifications),
         Strategy::BlueGreen | Strategy::AbTesting => {
-            advance_iteration(release, evidence, notifications)
+            advance_iteration(release, routed, evidence, notifications)
         }
     }
 }
@@ -51,19 +52,22 @@ fn unsupported_strategy(release: &Release<'_>) -> Vec<Notification> {
     warnings
 }
 
-/// The status at the end of this step. It records no more progress than the routes show: if a user, or an interrupted reconcile, took
-/// traffic back from the canary, the version repeats those steps.
-pub fn reached<'a>(release: &Release<'a>, routed: Weights) -> StatusChange<'a> {
-    let step = StatusChange::end_step(release.snapshot);
-    match release.strategy() {
-        Strategy::Canary => step.with(|status| {
-            status.set_weight(status.weight().min(routed.canary));
-        }),
-        Strategy::AbTesting if routed.canary == Percent::ZERO => {
-            step.with(|status| status.iterations = 0)
+/// Records no more progress than the routes show, if a user, or an interrupted reconcile, took traffic back from the canary: the version
+/// repeats those steps. `None` if the status has no more. This is a write of its own, before the one of the route: an interruption after
+/// the route's write would otherwise leave a step that begins again, and that looks finished.
+pub fn forget_lost_steps(release: &Release<'_>, routed: Weights) -> Option<Decision> {
+    let recorded = release.snapshot.status();
+    let change = StatusChange::within_step(release.snapshot);
+    let reached = match release.strategy() {
+        Strategy::Canary if recorded.weight() > routed.canary => {
+            change.with(|status| status.set_weight(routed.canary))
         }
-        Strategy::AbTesting | Strategy::BlueGreen => step,
-    }
+        Strategy::AbTesting if recorded.iterations > 0 && routed.canary == Percent::ZERO => {
+            change.with(|status| status.iterations = 0)
+        }
+        Strategy::Canary | Strategy::AbTesting | Strategy::BlueGreen => return None,
+    };
+    Some(Decision::commit(reached.build(), Vec::new()))
 }
 
 /// The gate before a version gets more traffic, if this step can give it some.
@@ -86,14 +90,13 @@ pub fn traffic_gate(
 /// Raises the weight, up to the greatest weight; then promotes.
 fn advance_weight(
     release: &Release<'_>,
+    routed: Weights,
     evidence: &Evidence,
     notifications: &mut Vec<Notification>,
 ) -> ControlFlow<Decision, Decision> {
     let snapshot = release.snapshot;
     let canary = &snapshot.canary;
-    let routed = release.or_report(release.reached_weights())?;
-    let step = reached(release, routed);
-    let weight = step.clone().build().weight();
+    let weight = snapshot.status().weight();
     notifications.extend(traffic_gate(release, evidence, routed)?);
     if weight >= canary.max_weight() {
         notifications.extend(gates::promotion(snapshot, evidence)?);
@@ -107,7 +110,7 @@ fn advance_weight(
     } else {
         Weights::canary(canary.next_weight(weight))
     };
-    let step = step.with(|status| status.set_weight(weights.canary));
+    let step = StatusChange::end_step(snapshot).with(|status| status.set_weight(weights.canary));
     let event = run::canary_weight(snapshot, weights.canary);
     release.or_report(release.move_traffic(&weights, step, Some(event)))
 }
@@ -115,15 +118,15 @@ fn advance_weight(
 /// Begins another iteration; after the last one, promotes. Blue/green routes all traffic to the canary for one interval before that.
 fn advance_iteration(
     release: &Release<'_>,
+    routed: Weights,
     evidence: &Evidence,
     notifications: &mut Vec<Notification>,
 ) -> ControlFlow<Decision, Decision> {
     let snapshot = release.snapshot;
     let all = release.iterations();
     let is_ab = release.strategy() == Strategy::AbTesting;
-    let routed = release.or_report(release.reached_weights())?;
-    let step = reached(release, routed);
-    let done = step.clone().build().iterations;
+    let step = StatusChange::end_step(snapshot);
+    let done = snapshot.status().iterations;
     if done < all {
         let weights = match (is_ab, release.mirrors()) {
             (true, _) => Weights::CANARY,

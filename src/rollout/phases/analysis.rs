@@ -4,7 +4,10 @@ use std::ops::ControlFlow;
 
 use super::{advance, comparison, new_revision, skip, waiting};
 use crate::{
-    api::canary::{CanaryPhase, WebhookType},
+    api::{
+        canary::{CanaryPhase, WebhookType},
+        percent::Percent,
+    },
     notifications::Notification,
     rollout::{
         actions,
@@ -180,26 +183,29 @@ fn step(
         }
         None => {}
     }
+    let routed = release.or_report(release.reached_weights())?;
+    if let Some(recorded) = advance::forget_lost_steps(release, routed) {
+        return ControlFlow::Break(recorded);
+    }
     if !actions::skips(release.snapshot) {
-        check(release, evidence, notifications)?;
+        check(release, routed, evidence, notifications)?;
         if actions::is_paused(release.snapshot) {
             return ControlFlow::Break(Decision::wait(Requeue::AtTick));
         }
     }
-    advance::advance(release, evidence, notifications)
+    advance::advance(release, routed, evidence, notifications)
 }
 
 /// The hooks and the metrics of a step. A version that has had no traffic yet is checked by pre-rollout hooks only.
 fn check(
     release: &Release<'_>,
+    routed: Weights,
     evidence: &Evidence,
     notifications: &mut Vec<Notification>,
 ) -> ControlFlow<Decision> {
     let snapshot = release.snapshot;
-    let routed = release.or_report(release.reached_weights())?;
-    let reached = advance::reached(release, routed).build();
-    let begins =
-        (reached.canary_weight, reached.iterations) == (0, 0) && !release.has_mirrored(routed);
+    let progress = (snapshot.status().weight(), snapshot.status().iterations);
+    let begins = progress == (Percent::ZERO, 0) && !release.has_mirrored(routed);
     if begins && actions::is_paused(snapshot) {
         return ControlFlow::Break(Decision::wait(Requeue::AtTick));
     }

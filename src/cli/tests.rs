@@ -141,6 +141,10 @@ fn an_invalid_command_line_exits_with_2_and_prints_the_usage() {
             &["-version=x"],
             "invalid boolean value \"x\" for -version: parse error",
         ),
+        (
+            &["-watch-label-selector=a>1"],
+            "flag -watch-label-selector: \"a>1\" is no label selector: write key=value, key!=value, key in (a,b), key notin (a,b), key or !key, separated by commas",
+        ),
     ] {
         let exit = run(args, &[]).unwrap_err();
         assert_eq!((exit.code, exit.text.lines().next().unwrap()), (2, problem));
@@ -253,7 +257,7 @@ fn the_table_of_flags_is_sorted_and_is_the_usage() {
 fn each_flag_has_its_effect() {
     type Effect = fn(&Config) -> bool;
     let secret = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.0.clone());
-    let cases: [(&str, Effect); 21] = [
+    let cases: [(&str, Effect); 22] = [
         ("-cluster-name=x", |c| c.settings.cluster_name == "x"),
         ("-enable-config-tracking=false", |c| {
             !c.settings.config_tracking
@@ -287,6 +291,10 @@ fn each_flag_has_its_effect() {
         ("-zap-encoding=console", |c| !c.log_json),
         ("-event-webhook=x", |c| c.event_webhook.is_some()),
         ("-slack-token=x", |c| c.slack.token.is_some()),
+        ("-watch-label-selector=x", |c| {
+            let shard = c.watched.shard.as_ref();
+            shard.is_some_and(|shard| shard.as_str() == "x")
+        }),
     ];
     let default = run(&[], &[]).unwrap();
     for (flag, has_effect) in cases {

@@ -74,14 +74,11 @@ impl Term {
         let one = |value: &str| {
             let value = value.trim();
             let is_value = value.is_empty() || is_key(value) && !value.contains('/');
-            is_value.then(|| Some(BTreeSet::from([value.to_owned()])))
+            is_value.then(|| value.to_owned())
         };
         if let Some((rest, list)) = text.strip_suffix(')').and_then(|text| text.split_once('(')) {
             let (key, operator) = rest.trim().rsplit_once(char::is_whitespace)?;
-            let values: Option<BTreeSet<_>> = list
-                .split(',')
-                .map(|value| one(value)??.pop_first())
-                .collect();
+            let values: Option<BTreeSet<_>> = list.split(',').map(one).collect();
             return match operator {
                 "in" => term(key, Some(values?), false),
                 "notin" => term(key, Some(values?), true),
@@ -92,10 +89,10 @@ impl Term {
             return term(key, None, true);
         }
         if let Some((key, value)) = text.split_once("!=") {
-            return term(key, one(value)?, true);
+            return term(key, Some([one(value)?].into()), true);
         }
         match text.split_once("==").or_else(|| text.split_once('=')) {
-            Some((key, value)) => term(key, one(value)?, false),
+            Some((key, value)) => term(key, Some([one(value)?].into()), false),
             None => term(text, None, false),
         }
     }

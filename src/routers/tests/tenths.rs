@@ -60,9 +60,10 @@ fn a_tenth_of_a_percent_is_written_as_one_of_a_thousand() {
         for service in services {
             let rules = row.rules.unwrap();
             let of = |snapshot: &Snapshot| {
-                let mut objects = row.router.objects(&snapshot.canary).into_iter();
-                let route = objects.find(|it| it.name == rules.name).unwrap();
-                weights(&snapshot.objects[&route])
+                let objects = row.router.objects(&snapshot.canary).into_iter();
+                let routes = objects.filter(|it| it.name == rules.name);
+                let mut live = routes.filter_map(|it| snapshot.objects.get(&it).cloned());
+                weights(&live.next().expect("a route"))
             };
             let tenth = Weights::canary(Percent::of_tenths(1));
             let snapshot = routed(row.router, before(row, service), &tenth);

@@ -50,8 +50,7 @@ use schedule::{Reconciler, Schedule};
 /// How often deleted canaries are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
 
-/// Reconciles the `watched` canaries until `stop` completes. The channel carries the names of canaries that
-/// changed or got an answer.
+/// Reconciles the `watched` canaries until `stop` completes. The channel carries the names of canaries that changed or got an answer.
 pub async fn run(
     watched: Watched,
     operator: Arc<Operator>,

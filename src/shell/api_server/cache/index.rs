@@ -340,7 +340,8 @@ impl Index {
     /// An object was deleted.
     pub fn deleted(&mut self, object: &ObjectRef, at: &str) -> Affected {
         self.workloads.deleted(object, version(at));
-        let Some(entry) = self.objects.get(object) else {
+        let affected = self.subscribers(object);
+        let Some(entry) = self.objects.get_mut(object) else {
             return Vec::new();
         };
         if matches!(entry.content, Content::Present(known, _) | Content::Stale(known) if known > version(at))
@@ -348,10 +349,7 @@ impl Index {
             // The deletion is older than the known version: the object was created again under this name.
             return Vec::new();
         }
-        let affected = self.subscribers(object);
-        if let Some(entry) = self.objects.get_mut(object) {
-            entry.content = Content::Absent(version(at));
-        }
+        entry.content = Content::Absent(version(at));
         if object.kind == Kind::Canary {
             self.remove_canary(object);
         }

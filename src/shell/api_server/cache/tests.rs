@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use serde_json::json;
 use tokio::time::timeout;
@@ -128,6 +131,36 @@ async fn exactly_the_secrets_that_are_not_cached_are_left_out_of_the_watch() {
         let is_of_secrets = line.contains("/secrets?");
         assert_eq!(line.contains(left_out), is_of_secrets, "{line}");
         assert_eq!(line.contains("fieldSelector"), is_of_secrets, "{line}");
+    }
+}
+
+/// An API server that ends each watch after its first line, as a proxy may that does not know watches. With and without streamed lists.
+#[tokio::test(start_paused = true)]
+async fn watches_that_end_at_once_begin_again_with_growing_pauses() {
+    const TOO_MANY: usize = 500;
+    for minor in ["30", "36"] {
+        let watches = AtomicUsize::new(0);
+        let server = FakeApiServer::answering(move |request| {
+            if request.line.contains("/version") {
+                let (_, mut version) = empty(request)?;
+                version["minor"] = json!(minor);
+                return Some((200, version));
+            }
+            if !request.line.contains("watch=true") {
+                return empty(request);
+            }
+            let bookmark = json!({"type": "BOOKMARK", "object": {"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "metadata":
+                {"resourceVersion": "1", "annotations": {"k8s.io/initial-events-end": "true"}}}});
+            // Requests without a pause would never end.
+            (watches.fetch_add(1, Ordering::Relaxed) < TOO_MANY).then_some((200, bookmark))
+        });
+        let (cache, (kinds, _triggers)) = cache(&server, None);
+        let half_an_hour = Duration::from_secs(1800);
+        assert!(timeout(half_an_hour, cache.run(kinds)).await.is_err());
+        let mut lines = server.take_lines();
+        lines.retain(|line| line.contains("watch=true"));
+        assert!((60..300).contains(&lines.len()), "{minor}: {}", lines.len());
+        assert!(cache.index().failures(Kind::Canary) > 10, "{minor}");
     }
 }
 

@@ -1,7 +1,11 @@
 //! The list and watch of one kind. The list comes as a stream or in pages. A watch is resumed after a broken connection; if that does not
 //! help, it ends, and the caller starts with a new list.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt, future, stream};
 use http::Request;
@@ -13,7 +17,7 @@ use kube::{
 use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 use tower::BoxError;
 
-use crate::shell::{api_server::RawObject, random};
+use crate::shell::{api_server::RawObject, lock::lock, random};
 
 /// From this minor version on, the API server can send a list as a stream, object by object.
 const STREAMS: u32 = 34;
@@ -21,6 +25,9 @@ const STREAMS: u32 = 34;
 const MAX_RESUMES: usize = 3;
 /// The longest time that the answer to a watch request may take; its events may come later.
 const WATCH_DEADLINE: Duration = Duration::from_secs(10);
+/// A watch that ended sooner than this is short. The next one begins at once, but if that is short, too, the kind counts as one that cannot
+/// be watched.
+const SHORT: Duration = Duration::from_secs(5);
 /// How often every kind is listed again, even if its watch works.
 const RELIST: Duration = Duration::from_secs(3600);
 /// The shortest and the longest pause before a kind that could not be watched is listed again. Jitter makes a pause up to half shorter or
@@ -85,8 +92,10 @@ fn is_temporary(error: &watcher::Error) -> bool {
         watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
             status.code == 429 || status.code >= 500
         }
-        // A watch request without an answer has already taken long enough.
-        watcher::Error::WatchStartFailed(kube::Error::Service(error)) => !error.is::<Elapsed>(),
+        // A watch request without an answer has already taken long enough, and short watches had their second attempt.
+        watcher::Error::WatchStartFailed(kube::Error::Service(error)) => {
+            !error.is::<Elapsed>() && !error.is::<ShortWatches>()
+        }
         watcher::Error::WatchStartFailed(_) => true,
         watcher::Error::InitialListFailed(_)
         | watcher::Error::WatchError(_)
@@ -94,11 +103,38 @@ fn is_temporary(error: &watcher::Error) -> bool {
     }
 }
 
+/// The API server, or a proxy before it, ends each watch of a kind at once.
+#[derive(Debug, thiserror::Error)]
+#[error("the watches end after less than {} s", SHORT.as_secs())]
+struct ShortWatches;
+
+/// The watches of one kind.
+#[derive(Default)]
+struct Beginnings {
+    last: Option<Instant>,
+    /// The number of short watches in a row.
+    short: u32,
+}
+
+impl Beginnings {
+    /// Records that a watch begins. Kube's watcher begins one again without a pause when it has ended without an error.
+    fn another(&mut self) -> Result<(), ShortWatches> {
+        let is_short = self.last.is_some_and(|last| last.elapsed() < SHORT);
+        self.short = if is_short { self.short + 1 } else { 0 };
+        if self.short > 1 {
+            return Err(ShortWatches);
+        }
+        self.last = Some(Instant::now());
+        Ok(())
+    }
+}
+
 /// Returns a client for watches that start with current objects. For a streamed list, kube's watcher accepts whatever the API server has
-/// cached, which may be old; this client asks for the current state instead. A watch request that is not answered in time fails. Lists go
-/// through the client `listing`, which retries while the API server is busy.
+/// cached, which may be old; this client asks for the current state instead. A watch request that is not answered in time fails, and so does
+/// one after two short watches. Lists go through the client `listing`, which retries while the API server is busy.
 pub fn up_to_date(watching: Client, listing: Client) -> Client {
     let namespace = watching.default_namespace().to_owned();
+    let watches: Arc<Mutex<HashMap<String, Beginnings>>> = Arc::default();
     let service = tower::service_fn(move |mut request: Request<Body>| {
         let uri = request.uri().to_string();
         if uri.contains("sendInitialEvents=true")
@@ -106,11 +142,13 @@ pub fn up_to_date(watching: Client, listing: Client) -> Client {
         {
             *request.uri_mut() = uri;
         }
-        let (watching, listing) = (watching.clone(), listing.clone());
+        let (watching, listing, watches) = (watching.clone(), listing.clone(), watches.clone());
         async move {
             if !uri.contains("watch=true") {
                 return listing.send(request).await.map_err(BoxError::from);
             }
+            let path = request.uri().path().to_owned();
+            lock(&watches).entry(path).or_default().another()?;
             let answer = timeout(WATCH_DEADLINE, watching.send(request)).await;
             answer.map_err(BoxError::from)?.map_err(BoxError::from)
         }

@@ -3,7 +3,8 @@
 //! A cell with Istio, Envoy and Prometheus runs the walkthrough, while a client sends 200 requests a second through the gateway, from
 //! before the Canary exists until after its deletion. No request may be lost, whichever component fails. `contour.rs` does the same with
 //! Contour, and `gateway_api.rs` with routes of the user on Istio's gateway and on Envoy Gateway, for requests and for gRPC.
-//! `prometheus.rs` checks the Prometheus of the overlays, `monitoring.rs` the dashboard and the alerts.
+//! `prometheus.rs` checks the Prometheus of the overlays, `monitoring.rs` the dashboard and the alerts, `regressions.rs` the error rates of
+//! comparisons.
 
 #![allow(
     clippy::disallowed_methods,
@@ -28,6 +29,7 @@ mod overlay;
 mod prometheus;
 #[path = "../files/monitoring.rs"]
 mod queries;
+mod regressions;
 mod rig;
 
 use std::time::Duration;

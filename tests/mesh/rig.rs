@@ -24,6 +24,8 @@ use testbed::{
     wait::until,
 };
 
+use super::regressions;
+
 /// The longest wait for any one condition.
 const PATIENCE: Duration = Duration::from_secs(240);
 const PER_SECOND: u32 = 200;
@@ -382,6 +384,13 @@ pub async fn cell() -> Cell {
     images.push(programs::operator(&built.join("flagger")));
     images.push(programs::podinfo(&built, "3.1.2", &["--error-rate=0.3"]));
     images.push(programs::podinfo(&built, "3.1.9", &["--error-rate=0.05"]));
+    let worse = regressions::WORSE.map(|(tag, flags, ..)| (tag, flags));
+    for (tag, flags) in [regressions::PRIMARY, regressions::EQUAL]
+        .into_iter()
+        .chain(worse)
+    {
+        images.push(programs::podinfo(&built, tag, flags));
+    }
     Cell::start(&built.join("testbed"), &images).await.unwrap()
 }
 

@@ -28,6 +28,8 @@ use clap::{Args, Parser};
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
 };
+use rand::{SeedableRng, rngs::SmallRng};
+use rand_distr::{Distribution, LogNormal};
 use serde_json::{Value, json};
 use testbed::{
     apps::{called_as, duration, log, probe},
@@ -74,6 +76,9 @@ struct Faults {
     /// The delay of every request (`800ms`, `2s`).
     #[arg(long, default_value = "0s", value_parser = duration)]
     delay: Duration,
+    /// The delay varies by a lognormal law with this σ; the flag `--delay` is its median.
+    #[arg(long, default_value_t = 0.0)]
+    spread: f64,
     /// The application never becomes ready.
     #[arg(long)]
     never_ready: bool,
@@ -217,11 +222,17 @@ async fn fail(State(app): State<Arc<App>>, request: Request, next: Next) -> Resp
     if app.faults.crash_after.is_some_and(|limit| before >= limit) {
         process::exit(1);
     }
-    sleep(app.faults.delay).await;
+    sleep(app.faults.delay.mul_f64(factor(before, app.faults.spread))).await;
     if errs(before, app.faults.error_rate) {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     next.run(request).await
+}
+
+/// The factor of the delay of the request after `before` others.
+fn factor(before: u32, spread: f64) -> f64 {
+    let mut random = SmallRng::seed_from_u64(u64::from(before));
+    LogNormal::new(0.0, spread).map_or(1.0, |law| law.sample(&mut random))
 }
 
 /// Whether the request after `before` others is one of the failing share.

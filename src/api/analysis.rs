@@ -58,7 +58,7 @@ pub struct CanaryAnalysis {
     pub step_weights: Option<Vec<i64>>,
     /// The traffic weights of the canary at each step, as in `stepWeights`, with at most one decimal place: `[0.1, 1, 10, 50]`. It replaces
     /// `stepWeights`, `stepWeight` and `maxWeight`. Weights that are not whole need Istio, Gateway API, Contour, NGINX, Traefik, or routes of
-    /// the user. Not in Flagger, and Flagger's CRDs remove it.
+    /// the user. Not in Flagger, and Flagger's CRDs remove it: end a run before you apply these, or go back to Flagger.
     #[serde(
         default,
         deserialize_with = "lenient::numbers",

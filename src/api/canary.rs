@@ -277,7 +277,7 @@ impl Canary {
     }
 
     /// The canary's weight at the step after this one. It never exceeds the maximum, so that a step that does not divide the maximum
-    /// reaches it as well.
+    /// reaches it as well. Equal steps go on from whole percentages, if a user has replaced `decimalStepWeights` by them during a run.
     pub fn next_weight(&self, weight: Percent) -> Percent {
         let Some(analysis) = &self.spec.analysis else {
             return Percent::ALL;
@@ -286,7 +286,7 @@ impl Canary {
         let step = Percent::nearest(step.unwrap_or(0));
         let weights = self.step_weights();
         let next = if step > Percent::ZERO || weights.is_empty() {
-            weight.with(step)
+            weight.rounded_down().with(step)
         } else {
             let next = weights.into_iter().find(|next| *next > weight);
             next.unwrap_or(Percent::ALL)

@@ -49,6 +49,14 @@ impl Percent {
         i64::from(self.tenths.div_ceil(10))
     }
 
+    /// The share without its decimal place.
+    #[must_use]
+    pub const fn rounded_down(self) -> Self {
+        Self {
+            tenths: self.tenths - self.tenths % 10,
+        }
+    }
+
     /// The share as a part of 1.
     pub fn share(self) -> f64 {
         f64::from(self.tenths) / f64::from(Self::ALL.tenths)
@@ -189,6 +197,8 @@ mod tests {
     fn a_share_is_rounded_up_so_that_zero_means_no_request() {
         let rounded = [0, 1, 9, 10, 11, 999, 1000].map(|it| Percent::of_tenths(it).rounded_up());
         assert_eq!(rounded, [0, 1, 1, 1, 2, 100, 100]);
+        let rounded = [0, 9, 10, 999].map(|it| Percent::of_tenths(it).rounded_down());
+        assert_eq!(rounded, [0, 0, 1, 99].map(Percent::from));
         assert_eq!(
             [-1, 0, 7, 100, 101, i64::MAX].map(Percent::nearest),
             [0, 0, 7, 100, 100, 100].map(Percent::from)

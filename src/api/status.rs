@@ -254,6 +254,13 @@ impl CanaryStatus {
             .unwrap_or(Percent::nearest(self.canary_weight))
     }
 
+    /// Whether the weight is greater than this. Flagger's CRDs remove the exact weight; then the rounded one is compared, so that it counts
+    /// as reached.
+    pub fn exceeds(&self, weight: Percent) -> bool {
+        let rounded = self.canary_weight > weight.rounded_up();
+        rounded || (self.canary_weight_decimal.is_some() && self.weight() > weight)
+    }
+
     /// Records the traffic weight of the canary.
     pub fn set_weight(&mut self, weight: Percent) {
         self.canary_weight = weight.rounded_up();

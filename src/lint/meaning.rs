@@ -210,7 +210,7 @@ fn weights(canary: &Canary, analysis: &CanaryAnalysis) -> Vec<Found> {
     let mut all = Vec::new();
     let is_iterated = analysis.iterations.unwrap_or(0) > 0;
     let (step, most) = (analysis.step_weight.unwrap_or(0), canary.max_weight());
-    if is_iterated && (step > 0 || !canary.step_weights().is_empty()) {
+    if is_iterated && (step > 0 || analysis.step_weights.is_some() || analysis.has_decimals()) {
         all.push(warning(
             "stepWeight",
             "has no effect together with iterations".to_owned(),

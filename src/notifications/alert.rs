@@ -50,14 +50,24 @@ fn routing(canary: &Canary) -> Option<String> {
         Strategy::Canary => {}
     }
     let analysis = canary.spec.analysis.as_ref()?;
+    if analysis.has_decimals() {
+        let steps = shown(&canary.step_weights());
+        return Some(format!(
+            "Weight steps: {steps} max: {}",
+            canary.max_weight()
+        ));
+    }
     let max = analysis.max_weight.unwrap_or(0);
-    let step = analysis.step_weight.filter(|_| !analysis.has_decimals());
-    if let Some(step) = step.filter(|step| *step > 0) {
+    if let Some(step) = analysis.step_weight.filter(|step| *step > 0) {
         return Some(format!("Weight step: {step} max: {max}"));
     }
-    let weights = canary.step_weights().into_iter();
-    let list: Vec<_> = weights.map(|weight| weight.to_string()).collect();
-    (!list.is_empty()).then(|| format!("Weight steps: {} max: {max}", list.join(",")))
+    let weights = analysis.step_weights.as_deref().unwrap_or_default();
+    (!weights.is_empty()).then(|| format!("Weight steps: {} max: {max}", shown(weights)))
+}
+
+fn shown<T: ToString>(weights: &[T]) -> String {
+    let weights: Vec<_> = weights.iter().map(ToString::to_string).collect();
+    weights.join(",")
 }
 
 #[cfg(test)]
@@ -111,7 +121,7 @@ mod tests {
         );
         assert_eq!(
             routing(json!({"interval": "1m", "threshold": 5, "stepWeight": 5, "maxWeight": 50, "decimalStepWeights": [0.1, 1]})).unwrap(),
-            "Weight steps: 0.1,1 max: 50"
+            "Weight steps: 0.1,1 max: 1"
         );
         assert_eq!(
             routing(json!({"interval": "1m", "threshold": 5, "iterations": 2})).unwrap(),

@@ -5,7 +5,11 @@ use flagger_rs::{
         canary::{CanaryPhase, CanaryStatus},
         percent::Percent,
     },
-    rollout,
+    providers,
+    rollout::{
+        self,
+        plan::{Decision, Evidence},
+    },
     snapshot::{Kind, Weights},
 };
 use serde_json::{Value, json};
@@ -68,20 +72,6 @@ fn a_release_begins_with_a_tenth_of_a_percent_and_its_status_has_flaggers_type()
     sim.run_until(CanaryPhase::Succeeded);
     assert_eq!(recorded(&sim), [json!(0), null()]);
     transcript("decimal-steps", &sim);
-}
-
-/// A promotion in whole steps goes back from a weight that is not whole.
-#[test]
-fn a_promotion_in_steps_ends_also_from_a_weight_that_is_not_whole() {
-    let mut sim = release(json!({"decimalStepWeights": [0.5, 50.5], "stepWeightPromotion": 30}));
-    run_to(&mut sim, tenths(505));
-    run_to(&mut sim, tenths(205));
-    assert_eq!(recorded(&sim), [json!(21), json!(20.5)]);
-    sim.run_until(CanaryPhase::Succeeded);
-    assert_eq!(
-        (routed(&sim), recorded(&sim)[0].clone()),
-        (Weights::PRIMARY, json!(0))
-    );
 }
 
 #[test]
@@ -224,4 +214,76 @@ fn whole_weights_are_routed_by_each_router() {
             sim.analysed
         );
     }
+}
+
+/// Flagger's CRDs are applied in the middle of a run. They remove the exact weight from each status, too.
+#[test]
+fn a_run_whose_finer_steps_are_removed_goes_on_and_ends() {
+    for provider in ["istio", "gatewayapi:v1"] {
+        let mut sim = on(provider, json!({"stepWeight": 20, "maxWeight": 60}));
+        let analysis = sim.snapshot.canary.spec.analysis.as_mut().unwrap();
+        analysis.decimal_step_weights = Some(vec![0.1, 10.5, 50.0]);
+        run_to(&mut sim, tenths(1));
+        let canary = &mut sim.snapshot.canary;
+        let analysis = canary.spec.analysis.as_mut().unwrap();
+        analysis.decimal_step_weights = None;
+        let (before, writes) = (sim.routed.len(), sim.writes);
+        while sim.snapshot.phase() != CanaryPhase::Succeeded {
+            sim.snapshot
+                .canary
+                .status
+                .as_mut()
+                .unwrap()
+                .canary_weight_decimal = None;
+            sim.reconcile();
+            assert!(sim.writes < writes + 100, "{}", sim.transcript());
+        }
+        assert_eq!(sim.routed[before..], [21, 41, 60, 0], "{provider}");
+    }
+}
+
+/// In the middle of a run, a user names another provider, which knows whole percentages only.
+#[test]
+fn a_provider_without_fractions_gets_none_from_a_run_that_had_them() {
+    let routers = ROUTERS
+        .iter()
+        .filter(|row| row.rules.is_some() && !row.splits_tenths);
+    for row in routers.filter(|row| row.provider != "knative") {
+        let mut sim = on(row.provider, json!({"stepWeight": 20, "maxWeight": 60}));
+        run_to(&mut sim, Weights::canary(20));
+        let status = sim.snapshot.canary.status.as_mut().unwrap();
+        status.set_weight(Percent::of_tenths(205));
+        for route in providers::router(&sim.snapshot).objects(&sim.snapshot.canary) {
+            // The Ingress of the user stays.
+            if route.name != "web" {
+                sim.snapshot.objects.remove(&route);
+            }
+        }
+        let decision = rollout::decide(&sim.snapshot, &Evidence::new());
+        let Decision::Do(plan) = decision else {
+            panic!("{}: {decision:?}", row.provider);
+        };
+        let writes = format!("{:?}", plan.writes);
+        assert!(writes.contains("80") && writes.contains("20"), "{writes}");
+        assert!(
+            !writes.contains("20.5") && !writes.contains("205"),
+            "{writes}"
+        );
+    }
+}
+
+/// Flagger reads each weight of a route as percentages, so a promotion in steps leaves it no tenths.
+#[test]
+fn a_promotion_in_steps_goes_on_in_whole_percents() {
+    let mut sim = stepping(json!([0.1, 50.5]));
+    let analysis = sim.snapshot.canary.spec.analysis.as_mut().unwrap();
+    analysis.step_weight_promotion = Some(30);
+    let mut seen = vec![];
+    while sim.snapshot.phase() != CanaryPhase::Succeeded {
+        sim.reconcile();
+        seen.push(routed(&sim).canary.to_string());
+    }
+    seen.dedup();
+    assert_eq!(seen, ["0", "0.1", "50.5", "20", "0"]);
+    assert_eq!(recorded(&sim), [json!(0), Value::Null]);
 }

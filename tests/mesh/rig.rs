@@ -97,7 +97,7 @@ impl Rig {
         }
     }
 
-    /// Applies the walkthrough's Canary with quick steps, `revertOnDeletion`, and changes to its analysis.
+    /// Applies the walkthrough's Canary with quick steps, `revertOnDeletion`, and changes to its analysis. A null removes a field.
     pub async fn canary(&self, analysis: Value) {
         let text = read("examples/walkthrough/podinfo-canary.yaml");
         let mut canary: Value = serde_saphyr::from_str(&text).unwrap();
@@ -107,6 +107,8 @@ impl Rig {
             for (key, value) in change.as_object().unwrap() {
                 canary["spec"]["analysis"][key] = value.clone();
             }
+            let fields = canary["spec"]["analysis"].as_object_mut().unwrap();
+            fields.retain(|_, value| !value.is_null());
         }
         // The speed of this machine must not fail a check.
         canary["spec"]["analysis"]["metrics"][1]["thresholdRange"]["max"] = json!(30_000);

@@ -411,7 +411,7 @@ impl Release<'_> {
                 if status.iterations > self.iterations() =>
             {
                 // A promotion in steps (`stepWeightPromotion`) has taken traffic back from the canary already.
-                match status.weight() {
+                match self.routable(status.weight()) {
                     left if status.phase == P::Promoting && left > Percent::ZERO => {
                         Weights::canary(left)
                     }
@@ -419,9 +419,18 @@ impl Release<'_> {
                 }
             }
             (P::Progressing | P::WaitingPromotion | P::Promoting | P::Failed, _) => {
-                Weights::canary(status.weight())
+                Weights::canary(self.routable(status.weight()))
             }
             _ => Weights::PRIMARY,
+        }
+    }
+
+    /// The weight that the router can set in place of this one. A user may change the provider during a run.
+    fn routable(&self, weight: Percent) -> Percent {
+        if self.router.splits_tenths() {
+            weight
+        } else {
+            weight.rounded_down()
         }
     }
 

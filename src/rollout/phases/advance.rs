@@ -59,7 +59,7 @@ pub fn forget_lost_steps(release: &Release<'_>, routed: Weights) -> Option<Decis
     let recorded = release.snapshot.status();
     let change = StatusChange::within_step(release.snapshot);
     let reached = match release.strategy() {
-        Strategy::Canary if recorded.weight() > routed.canary => {
+        Strategy::Canary if recorded.exceeds(routed.canary) => {
             change.with(|status| status.set_weight(routed.canary))
         }
         Strategy::AbTesting if recorded.iterations > 0 && routed.canary == Percent::ZERO => {

@@ -100,7 +100,8 @@ fn to_primary(release: &Release<'_>, weight: Percent) -> Result<Decision, Blocke
             notifications: event.into_iter().collect(),
         }));
     }
-    let left = weight.without(Percent::nearest(step));
+    // Weights of whole percentages mean the same to Flagger, if it takes over now.
+    let left = weight.without(Percent::nearest(step)).rounded_down();
     let weights = Weights::canary(left);
     let change = if left == Percent::ZERO {
         finalising_status(release)

@@ -144,7 +144,9 @@ impl Rule<'_> {
         let (canary, sum) = (self.canary_weight(), self.sum);
         let nearest = |parts: u64| (canary * parts + sum / 2).checked_div(sum).unwrap_or(0);
         let (whole, tenths) = (10 * nearest(TENTHS / 10), nearest(TENTHS));
-        let tenths = Some(tenths).filter(|_| !self.tenths.is_empty());
+        // Also after a user has removed `decimalStepWeights`, during a run.
+        let has_tenths = self.sum == TENTHS || !self.tenths.is_empty();
+        let tenths = has_tenths.then_some(tenths);
         let known = [Some(whole), tenths].into_iter().flatten();
         let mut known = known.map(Percent::of_tenths);
         if let Some(percent) = known.find(|percent| self.has(*percent)) {

@@ -5,7 +5,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Comparing, comparisons};
 use crate::{
-    api::{compare::COMPARED_TWICE, percent::Percent},
+    api::{
+        canary::{Canary, CanaryAnalysis},
+        compare::COMPARED_TWICE,
+        percent::Percent,
+    },
     comparison::Measure,
     metrics::counting::{self, LAG},
     rollout::{
@@ -19,7 +23,7 @@ use crate::{
 const MOST: i32 = 5;
 /// A smaller share of all requests counts as none.
 const NONE: f64 = 0.001;
-/// So does this part of the share of the first step, if it is smaller.
+/// With `decimalStepWeights`, a share counts as none only if it is also smaller than this part of the first step.
 const PART_OF_FIRST: f64 = 0.1;
 
 /// Whether a version still gets requests.
@@ -75,12 +79,21 @@ pub fn remaining(snapshot: &Snapshot, evidence: &Evidence, since: Timestamp) -> 
     };
     let window = comparing.setting.counted.read_errors(series).window();
     let (canary, all) = (window.canary.all(), window.canary.and(window.primary).all());
-    let first = snapshot.canary.next_weight(Percent::ZERO).share();
-    if canary <= NONE.min(PART_OF_FIRST * first) * all {
+    if canary <= none(&snapshot.canary) * all {
         return Remaining::None;
     }
     let until = later(since, interval * (passed + 1));
     Remaining::Some { until, canary, all }
+}
+
+/// The share of all requests that counts as none.
+fn none(canary: &Canary) -> f64 {
+    let analysis = canary.spec.analysis.as_ref();
+    if analysis.is_some_and(CanaryAnalysis::has_decimals) {
+        NONE.min(PART_OF_FIRST * canary.next_weight(Percent::ZERO).share())
+    } else {
+        NONE
+    }
 }
 
 /// The interval; `None` if it is too short, because counters are late.
@@ -92,4 +105,26 @@ fn interval(snapshot: &Snapshot) -> Option<SignedDuration> {
 
 fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.saturating_add(by).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_run_with_finer_steps_waits_for_a_smaller_share() {
+        for (analysis, share) in [
+            (json!({"iterations": 5}), 0.001),
+            (json!({"stepWeight": 1}), 0.001),
+            (json!({"decimalStepWeights": [5, 50]}), 0.001),
+            (json!({"decimalStepWeights": [0.1, 50]}), 0.000_1),
+        ] {
+            let mut canary = Canary::new("web", serde_json::from_value(json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}, "service": {"port": 80}})).unwrap());
+            canary.spec.analysis = Some(serde_json::from_value(analysis.clone()).unwrap());
+            let difference = none(&canary) - share;
+            assert!(difference.abs() < 1e-9, "{analysis}");
+        }
+    }
 }

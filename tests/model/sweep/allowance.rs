@@ -55,13 +55,15 @@ const LIST: u64 = 4600;
 pub fn of(scenario: Scenario, disturbances: &[Disturbance]) -> Allowance {
     let each = { disturbances.iter() }.map(|disturbance| of_one(scenario, *disturbance));
     let all = each.fold(Allowance::default(), Allowance::add);
+    let count = |of: fn(&Disturbance) -> bool| disturbances.iter().filter(|it| of(it)).count();
+    let writes = count(|it| matches!(it, Disturbance::Fault(Which::Writes, ..)));
+    let removals = count(|it| matches!(it, Disturbance::Recreated(KNATIVE_SERVICES, ..)));
     // The operator tries a refused write once more at once. If the second attempt fails too, it takes the step again at the next tick, with the
-    // hooks and the first event of the step.
-    let is_write = |it: &&Disturbance| matches!(it, Disturbance::Fault(Which::Writes, ..));
-    let is_tried_twice = usize::from(disturbances.iter().filter(is_write).count() > 1);
+    // hooks and the first event of the step. So it does after a refused write of a Knative Service that it has just written in this tick,
+    // because an actor had removed its annotation.
+    let is_tried_twice = usize::from(writes > 1 || (writes == 1 && removals == 1));
     // An actor that removes the operator's write twice meets a pause, and each tick reports it.
-    let is_removal = |it: &&Disturbance| matches!(it, Disturbance::Recreated(KNATIVE_SERVICES, ..));
-    let is_removed_twice = usize::from(disturbances.iter().filter(is_removal).count() > 1);
+    let is_removed_twice = usize::from(removals > 1);
     Allowance {
         warnings: all.warnings + is_removed_twice,
         steps: all.steps + is_tried_twice,

@@ -1,13 +1,15 @@
 //! The judges that are compared: the sequential test, Flagger's threshold, Mann-Whitney as PipeCD runs it, and an oracle. The oracle knows
 //! the true rate of failures, which no real judge knows.
 
+use std::collections::BTreeMap;
+
 use flagger_rs::comparison::{
     Arms, Comparison, Counts, Margin, Measure, MetricTest, Readings, Rules, State, Window,
     counters::Reading, dispersion, is_proven,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::traffic::{Law, PODS, Service, WEIGHTS, durations};
+use super::traffic::{HISTORY, Law, PODS, Service, WEIGHTS, durations};
 
 /// The greatest probability of a false alarm that a run of the sequential test may have.
 pub const FALSE_ALARMS: f64 = 0.05;
@@ -97,12 +99,25 @@ fn pass(readings: &mut Readings, more: Vec<Counts>) {
     }
 }
 
-/// The same for a canary whose durations are longer by this factor.
-pub fn sequential_latency(per_second: f64, factor: f64, sigma: f64, seed: u64) -> Option<usize> {
+/// The same for a canary whose durations are longer by this factor. Until half an hour before the run, the primary's durations differed by
+/// the factor `before`.
+pub fn sequential_latency(
+    per_second: f64,
+    (before, factor): (f64, f64),
+    sigma: f64,
+    seed: u64,
+) -> Option<usize> {
     let mut random = StdRng::seed_from_u64(seed);
     let minute = per_second * 60.0;
-    // A tenth of an hour's requests estimates the shares above the bounds well enough.
-    let history = durations(&mut random, minute * 6.0, 1.0, sigma)?;
+    let mut history: BTreeMap<u64, (f64, Vec<Counts>)> = BTreeMap::new();
+    for of_minute in 0..HISTORY {
+        let former = if of_minute < HISTORY / 2 { before } else { 1.0 };
+        // A tenth of a minute's requests estimates the shares above the bounds well enough.
+        for (bound, slower) in durations(&mut random, minute / 10.0, former, sigma)? {
+            let of_bound = history.entry(bound.to_bits());
+            of_bound.or_insert((bound, Vec::new())).1.push(slower);
+        }
+    }
     let rules = Rules {
         measure: Measure::Latency,
         margin: Margin::NONE,
@@ -110,10 +125,8 @@ pub fn sequential_latency(per_second: f64, factor: f64, sigma: f64, seed: u64) -
         detect: 0.01,
         least: None,
     };
-    let bounds = history
-        .into_iter()
-        .map(|(bound, slower)| (bound, vec![slower]));
-    let mut test = MetricTest::of_durations(&rules, &bounds.collect::<Vec<_>>(), None);
+    let bounds: Vec<_> = history.into_values().collect();
+    let mut test = MetricTest::of_durations(&rules, &bounds, None);
     let at = |all: &[(f64, Counts)], bound: f64| {
         let found = all.iter().find(|(of, _)| of.total_cmp(&bound).is_eq());
         found.map(|(_, slower)| *slower)

@@ -273,7 +273,7 @@ fn latency(runs: u32) -> Vec<Vec<String>> {
     for sigma in [0.4, 0.8] {
         for rate in RATES {
             let found = by_step(runs, 5, |seed| {
-                judges::sequential_latency(rate, 1.2, sigma, seed)
+                judges::sequential_latency(rate, (1.0, 1.2), sigma, seed)
             });
             let first = [sigma.to_string(), rate.to_string()];
             rows.push(first.into_iter().chain(steps(found)).collect());

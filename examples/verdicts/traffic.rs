@@ -7,7 +7,7 @@ use rand_distr::{Binomial, Distribution, Geometric, LogNormal, Poisson};
 /// The weights of the steps of a run, in percent. Each step takes a minute.
 pub const WEIGHTS: [f64; 5] = [10.0, 20.0, 30.0, 40.0, 50.0];
 /// The minutes before a run from which the base rate and the dispersion are estimated.
-const HISTORY: usize = 60;
+pub const HISTORY: usize = 60;
 /// The pods of the canary and of the primary.
 pub const PODS: (usize, usize) = (2, 8);
 /// The bounds of Istio's histogram of durations, in milliseconds.

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     Comparison, Counts, Margin, Measure, Window,
     counters::{Increments, Reading},
-    dispersion, is_proven, latency,
+    dispersion,
+    history::since_change,
+    is_proven, latency,
     pods::one_pod,
     power::{self, requests_to_detect},
     sequential::mean_of_powers,
@@ -160,12 +162,13 @@ impl MetricTest {
     pub fn of_durations(rules: &Rules, bounds: &[(f64, Vec<Counts>)], own: Option<f64>) -> Self {
         let is_own = |bound: &f64| own == Some(*bound);
         let is_compared = |(bound, blocks): &&(f64, Vec<Counts>)| {
-            latency::is_compared(total(blocks)) && !is_own(bound)
+            latency::is_compared(since_change(blocks)) && !is_own(bound)
         };
         let mut others: Vec<_> = bounds.iter().filter(is_compared).collect();
         let own: Vec<_> = bounds.iter().filter(|(bound, _)| is_own(bound)).collect();
         if others.is_empty() {
-            let is_rare = |(_, blocks): &&(f64, Vec<Counts>)| latency::is_rare(total(blocks));
+            let is_rare =
+                |(_, blocks): &&(f64, Vec<Counts>)| latency::is_rare(since_change(blocks));
             let other = bounds.iter().find(is_rare).or(bounds.last());
             others.extend(other.filter(|(bound, _)| !is_own(bound)));
         }
@@ -374,12 +377,6 @@ fn one(rules: &Rules, bound: Option<f64>, blocks: &[Counts]) -> OneTest {
     OneTest {
         bound,
         bursts: dispersion::of_bursts(blocks),
-        test: Comparison::new(rules.measure, rules.margin, total(blocks)),
+        test: Comparison::new(rules.measure, rules.margin, since_change(blocks)),
     }
-}
-
-fn total(blocks: &[Counts]) -> Counts {
-    blocks
-        .iter()
-        .fold(Counts::NONE, |sum, block| sum.and(*block))
 }

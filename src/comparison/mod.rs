@@ -12,6 +12,7 @@
 //! | How are latencies compared? | `latency.rs`: requests slower than a bound are bad |
 //! | How does a metric come to its finding at a step? | [`MetricTest`], in `metric_test.rs` |
 //! | What if requests depend on each other, or pods differ? | [`dispersion`] |
+//! | What if the primary's rate has changed before the run? | `history.rs` |
 //! | Is the version bad, or one of its pods? | [`pods`] |
 //! | Does the canary get its share of the requests? | [`share`] |
 //! | How many requests are needed? | [`requests_to_detect`] |
@@ -20,6 +21,7 @@
 pub mod counters;
 pub mod counts;
 pub mod dispersion;
+mod history;
 pub mod latency;
 pub mod metric_test;
 pub mod pods;

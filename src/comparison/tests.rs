@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::{
     counters::{Increments, Reading},
+    history::since_change,
     power::Plan,
     *,
 };
@@ -187,6 +188,49 @@ fn independent_requests_have_no_dispersion_and_bursts_have() {
     assert!(dispersion::of_bursts(&bursts) > 10.0);
     assert_eq!(dispersion::of_bursts(&[]), 1.0);
     assert_eq!(dispersion::of_bursts(&[counts(10, 0), counts(10, 0)]), 1.0);
+}
+
+/// Both versions share a rate that changes.
+#[test]
+fn a_rate_that_changes_and_stays_is_no_dispersion_and_short_bursts_are() {
+    let minutes = |bad: &[u32]| -> Vec<_> { bad.iter().map(|bad| counts(1_000, *bad)).collect() };
+    let repeat = |times: usize, bad: u32| vec![bad; times];
+    let lasting = [
+        [repeat(20, 10), repeat(20, 300)].concat(),
+        // A rolling update takes some minutes.
+        [repeat(20, 10), vec![90, 160, 230], repeat(20, 300)].concat(),
+        // A worse version that was replaced.
+        [repeat(20, 10), repeat(8, 300), repeat(20, 10)].concat(),
+        (0..60).map(|minute| 100 + 2 * minute).collect(),
+    ];
+    for rates in lasting {
+        let dispersion = dispersion::of_bursts(&minutes(&rates));
+        assert_eq!(dispersion, 1.0, "{rates:?}");
+    }
+    let bursts = [
+        [repeat(30, 10), vec![100], repeat(30, 10)].concat(),
+        [repeat(30, 10), vec![60, 60], repeat(30, 10)].concat(),
+        [vec![100], repeat(30, 10)].concat(),
+        [repeat(30, 10), vec![100]].concat(),
+    ];
+    for rates in bursts {
+        let dispersion = dispersion::of_bursts(&minutes(&rates));
+        assert!(dispersion > 3.0, "{rates:?}: {dispersion}");
+    }
+}
+
+#[test]
+fn a_run_begins_with_the_rate_since_its_last_change() {
+    let changed = [
+        vec![counts(1_000, 10); 20],
+        vec![counts(1_000, 300); 10],
+        vec![Counts::NONE],
+        vec![counts(1_000, 11); 29],
+    ];
+    assert_eq!(since_change(&changed.concat()), counts(29_000, 319));
+    let burst = [vec![counts(1_000, 10); 58], vec![counts(1_000, 300); 2]];
+    assert_eq!(since_change(&burst.concat()), counts(60_000, 1_180));
+    assert_eq!(since_change(&[]), Counts::NONE);
 }
 
 #[test]

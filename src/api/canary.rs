@@ -24,6 +24,18 @@ use super::{
 
 /// The annotation of a Canary whose built-in metrics are those of Istio's waypoints, which report requests in the ambient mode. Its value is `true`.
 pub const AMBIENT: &str = "flagger-rs.github.io/istio-ambient";
+/// The annotation of a Canary whose built-in metrics are those of the proxies that send the requests: Istio's gateways, and the sidecars of
+/// callers. Its value is `true`.
+pub const GATEWAY: &str = "flagger-rs.github.io/istio-gateway";
+
+/// A proxy of Istio that reports requests to pods without sidecars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IstioReporter {
+    /// The waypoint of a Service in the ambient mode.
+    Waypoint,
+    /// A gateway, or the sidecar of a caller.
+    Gateway,
+}
 
 /// CanarySpec describes the workload to release and how to release it.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -334,11 +346,16 @@ impl Canary {
         )
     }
 
-    /// Whether the user wants the built-in metrics of Istio's waypoints.
-    pub fn is_ambient(&self) -> bool {
-        let annotations = self.metadata.annotations.as_ref();
-        let ambient = annotations.and_then(|all| all.get(AMBIENT));
-        ambient.is_some_and(|it| it == "true")
+    /// The proxies of Istio by which the user wants the requests to be counted; `None` if the user names none.
+    pub fn istio_reporter(&self) -> Option<IstioReporter> {
+        let annotations = self.metadata.annotations.as_ref()?;
+        let is_set = |name: &str| annotations.get(name).is_some_and(|it| it == "true");
+        let rows = [
+            (AMBIENT, IstioReporter::Waypoint),
+            (GATEWAY, IstioReporter::Gateway),
+        ];
+        rows.into_iter()
+            .find_map(|(name, reporter)| is_set(name).then_some(reporter))
     }
 
     fn route_refs_annotation(&self) -> Option<&str> {

@@ -117,7 +117,7 @@ pub struct Counted {
     primary: Counters,
     /// The word for the part of all requests that is counted.
     part: &'static str,
-    /// Whether the counters are those of the workload's pods, and not of a gateway's, unless waypoints report them.
+    /// Whether the counters are those of the workload's pods, and not of a gateway's, unless other proxies of Istio report them.
     pub counts_pods: bool,
 }
 
@@ -266,7 +266,7 @@ impl Counted {
         Arms {
             canary: readings(Arm::Canary),
             primary: readings(Arm::Primary),
-            counts_pods: self.counts_pods && !reported.by_waypoint,
+            counts_pods: self.counts_pods && !reported.by_others,
         }
     }
 

@@ -4,7 +4,7 @@
 //! from the table.
 
 use crate::{
-    api::canary::TargetRef,
+    api::canary::{IstioReporter, TargetRef},
     metrics::observer::{self, Observer},
     routers::{self, Router, provider_name},
     snapshot::Snapshot,
@@ -138,18 +138,19 @@ pub fn routed() -> Vec<&'static str> {
     names
 }
 
-/// The queries of a canary's built-in metrics. The user's word about waypoints counts whatever the provider is, because a service in Istio's
-/// ambient mode may have its routes from any of them.
+/// The queries of a canary's built-in metrics. An annotation that names proxies of Istio counts whatever the provider is, because such a
+/// service may have its routes from any of them.
 pub fn observer(snapshot: &Snapshot) -> &'static dyn Observer {
-    if snapshot.canary.is_ambient() {
-        return &observer::istio::Waypoint;
+    match snapshot.canary.istio_reporter() {
+        Some(IstioReporter::Waypoint) => &observer::istio::Waypoint,
+        Some(IstioReporter::Gateway) => &observer::istio::Gateway,
+        None => observer_named(&metrics_provider(snapshot)),
     }
-    observer_named(&metrics_provider(snapshot))
 }
 
 /// The provider of a canary's built-in metrics, as messages name it.
 pub fn metrics_provider(snapshot: &Snapshot) -> String {
-    if snapshot.canary.is_ambient() {
+    if snapshot.canary.istio_reporter().is_some() {
         return "istio".to_owned();
     }
     let spec = &snapshot.canary.spec;

@@ -52,7 +52,6 @@
 )]
 
 mod actions;
-mod ambient;
 mod any_state;
 mod appmesh;
 mod audit;
@@ -74,6 +73,7 @@ mod example_canaries;
 mod files;
 mod fuzz;
 mod gates;
+mod istio_reporters;
 mod knative;
 mod known_defects;
 mod labels;

@@ -15,7 +15,7 @@ use flagger_rs::{
             Observer,
             contour::Contour,
             http::Http,
-            istio::{Istio, Waypoint},
+            istio::{Gateway, Istio, Waypoint},
             linkerd::Linkerd,
             nginx::Nginx,
             osm::Osm,
@@ -35,7 +35,7 @@ use tokio::{
 use crate::monitoring::get;
 
 /// An observer, the counter of requests, and the labels of a version; `POD` and `CODE` stand for the pod and the answer's status.
-const OBSERVERS: [(&dyn Observer, &str, [&str; 2]); 7] = [
+const OBSERVERS: [(&dyn Observer, &str, [&str; 2]); 8] = [
     (
         &Istio,
         "istio_requests_total",
@@ -51,6 +51,15 @@ const OBSERVERS: [(&dyn Observer, &str, [&str; 2]); 7] = [
         [
             r#"reporter="waypoint",destination_workload_namespace="test",destination_workload="web",pod="POD",response_code="CODE""#,
             r#"reporter="waypoint",destination_workload_namespace="test",destination_workload="web-primary",pod="POD",response_code="CODE""#,
+        ],
+    ),
+    // A gateway has sent them.
+    (
+        &Gateway,
+        "istio_requests_total",
+        [
+            r#"reporter="source",destination_workload_namespace="test",destination_workload="web",pod="POD",response_code="CODE""#,
+            r#"reporter="source",destination_workload_namespace="test",destination_workload="web-primary",pod="POD",response_code="CODE""#,
         ],
     ),
     (
@@ -143,7 +152,8 @@ async fn each_request_of_both_versions_is_counted_once() {
         let sum = |of: fn(&Tally) -> f64| last.values().map(of).sum::<f64>();
         let requests = (sum(|pod| pod.all), sum(|pod| pod.bad[0]));
         assert_eq!(requests, (2_319.0, 19.0), "{observer:?}: {last:?}");
-        let knows_pods = counted.counts_pods && format!("{observer:?}") != "Waypoint";
+        let is_other = ["Waypoint", "Gateway"].contains(&format!("{observer:?}").as_str());
+        let knows_pods = counted.counts_pods && !is_other;
         let pods = if knows_pods { 2 } else { 1 };
         assert_eq!(last.len(), pods, "{observer:?}: {last:?}");
     }
@@ -256,7 +266,7 @@ fn text(requests: Requests, page: u32) -> String {
             r#"istio_request_duration_milliseconds_bucket{{reporter="{reporter}",destination_workload_namespace="test",destination_workload="{workload}",pod="a",le="{le}"}}"#
         )
     };
-    for reporter in ["destination", "waypoint"] {
+    for reporter in ["destination", "waypoint", "source"] {
         for workload in ["web", "web-primary"] {
             for (le, count) in [("0.5", 0), ("250", 90 * page), ("+Inf", 100 * page)] {
                 text += &format!("{} {count}\n", labels(reporter, workload, le));

@@ -20,6 +20,7 @@ envoy_cluster_upstream_rq{envoy_cluster_name="other_web-canary_80",envoy_respons
 envoy_cluster_upstream_rq{envoy_cluster_name="cds_ingress_global_web-canary_other_http_80",envoy_response_code="200"} 1
 istio_requests_total{reporter="destination",destination_workload_namespace="victim",destination_workload="web"} 1
 istio_requests_total{reporter="waypoint",destination_workload_namespace="victim",destination_workload="web"} 1
+istio_requests_total{reporter="source",destination_workload_namespace="victim",destination_workload="web"} 1
 osm_request_total{destination_namespace="victim",destination_kind="Deployment",destination_name="web"} 1
 http_request_duration_seconds_count{kubernetes_namespace="victim",kubernetes_pod_name="web-1-2",__tmp_about="other",status="200"} 1
 response_total{namespace="victim",deployment="web",direction="inbound"} 1
@@ -31,12 +32,13 @@ apisix_http_status{route="victim_r-web-canary_all",code="200"} 1
 "#;
 
 /// The selectors of the built-in queries for the canary `web` in the namespace `victim`.
-const VICTIM: [&str; 12] = [
+const VICTIM: [&str; 13] = [
     r#"nginx_ingress_controller_requests{namespace="victim"}"#,
     r#"envoy_cluster_upstream_rq{envoy_cluster_name=~"victim_web-canary_[0-9a-zA-Z-]+"}"#,
     r#"envoy_cluster_upstream_rq{envoy_cluster_name=~"victim-web-canaryupstream-[0-9a-zA-Z-]+_[0-9a-zA-Z-]+"}"#,
     r#"istio_requests_total{reporter="destination",destination_workload_namespace="victim"}"#,
     r#"istio_requests_total{reporter="waypoint",destination_workload_namespace="victim"}"#,
+    r#"istio_requests_total{reporter="source",destination_workload_namespace="victim"}"#,
     r#"osm_request_total{destination_namespace="victim"}"#,
     r#"http_request_duration_seconds_count{kubernetes_namespace="victim"}"#,
     r#"response_total{namespace="victim"}"#,
@@ -49,8 +51,9 @@ const VICTIM: [&str; 12] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn no_pod_can_report_requests_of_another_namespace() {
     let pods = serve(SAMPLES).await;
+    let namespaces = ["other", "projectcontour", "istio-system", "istio-ingress"];
     let (prometheus, address, _folder) =
-        start(&[target(&pods, "other"), target(&pods, "projectcontour")]).await;
+        start(&namespaces.map(|namespace| target(&pods, namespace))).await;
     let ask = prometheus_http_query::Client::try_from(address).unwrap();
     let of = async |selector: &str, namespace: &str| {
         let query = format!(
@@ -71,6 +74,8 @@ async fn no_pod_can_report_requests_of_another_namespace() {
     let own = [
         ("other_web-canary_80", "other"),
         ("other_web-canary_80", "projectcontour"),
+        ("other_web-canary_80", "istio-system"),
+        ("other_web-canary_80", "istio-ingress"),
         // The name of a cluster of App Mesh.
         ("cds_ingress_global_web-canary_other_http_80", "other"),
     ];
@@ -90,6 +95,13 @@ async fn no_pod_can_report_requests_of_another_namespace() {
             is_of_application || of(selector, "projectcontour").await.unwrap(),
             "{selector}"
         );
+        for gateway in ["istio-system", "istio-ingress"] {
+            let is_of_istio = selector.starts_with("istio_");
+            assert!(
+                !is_of_istio || of(selector, gateway).await.unwrap(),
+                "{selector} of {gateway}"
+            );
+        }
     }
     let marked = of(r#"{__tmp_about!=""}"#, "other").await.unwrap();
     assert!(!marked, "the mark of a rule is stored");

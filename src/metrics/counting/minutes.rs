@@ -68,7 +68,7 @@ impl Counted {
     fn points(&self, reported: &Reported<'_>, is_it: impl Fn(&TimeSeries) -> bool) -> Points {
         let mut points = Points::new();
         for sample in reported.samples.iter().filter(|it| is_it(it)) {
-            let pod = if self.counts_pods && !reported.by_waypoint {
+            let pod = if self.counts_pods && !reported.by_others {
                 pod(sample)
             } else {
                 String::new()

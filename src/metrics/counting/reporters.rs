@@ -10,13 +10,15 @@ pub const PART: &str = "flagger";
 pub const REPORTER: &str = "reporter";
 const SIDECAR: &str = "destination";
 const WAYPOINT: &str = "waypoint";
+/// A gateway, or the sidecar of a caller. No query asks for it and for others.
+const SENDER: &str = "source";
 
 /// The samples of an answer by one reporter, and those without a reporter.
 pub struct Reported<'a> {
     /// The samples.
     pub samples: Vec<&'a TimeSeries>,
-    /// Whether waypoints have reported them. Their labels have the waypoint's pod, and not the pod that answered.
-    pub by_waypoint: bool,
+    /// Whether waypoints or gateways have reported them. Their labels have the pod of the reporter, and not the pod that answered.
+    pub by_others: bool,
 }
 
 impl<'a> Reported<'a> {
@@ -39,7 +41,7 @@ impl<'a> Reported<'a> {
         let samples = samples.iter().filter(|sample| !is_by(sample, other));
         Self {
             samples: samples.collect(),
-            by_waypoint,
+            by_others: by_waypoint || count(SENDER) > 0,
         }
     }
 }

@@ -4,7 +4,10 @@ use super::{minutes::Tally, *};
 use crate::{
     comparison::{Margin, MetricTest, Rules, State},
     metrics::{
-        observer::{istio::Istio, traefik::Traefik},
+        observer::{
+            istio::{Gateway, Istio},
+            traefik::Traefik,
+        },
         providers::prometheus,
     },
     snapshot::HttpResponse,
@@ -316,6 +319,16 @@ fn a_request_that_passes_a_waypoint_and_a_sidecar_is_counted_once() {
     ] {
         assert_eq!(read(&istio, &samples), [expected; 2], "{samples:?}");
     }
+}
+
+/// The pods in the answer are those of the gateway.
+#[test]
+fn a_gateway_counts_the_requests_of_both_versions_and_knows_no_pods() {
+    let gateway = by("source", &[("g1", 70), ("g2", 30)], &[("g1", 800)]);
+    assert_eq!(
+        read(&counted(&Gateway), &[gateway]),
+        [(100.0, 800.0, false); 2]
+    );
 }
 
 /// A test of errors after an answer.

@@ -1,4 +1,5 @@
-//! Istio's telemetry, as the proxy at the destination reports it: the sidecar of a pod, or in the ambient mode the waypoint of a Service.
+//! Istio's telemetry: as the proxy at the destination reports it, which is the sidecar of a pod or in the ambient mode the waypoint of a
+//! Service; or as the proxy that sends the requests reports it, such as a gateway.
 
 use super::{Named, Observer, Series};
 use crate::metrics::template::Model;
@@ -10,6 +11,11 @@ pub struct Istio;
 /// Istio's telemetry by waypoints only.
 #[derive(Clone, Copy, Debug)]
 pub struct Waypoint;
+
+/// Istio's telemetry by gateways and by the sidecars of callers, for pods without a sidecar. While the pods have sidecars, these report
+/// the same requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Gateway;
 
 impl Observer for Istio {
     fn series(&self, model: &Model) -> Series {
@@ -35,7 +41,17 @@ impl Observer for Waypoint {
     }
 }
 
-/// The series by these reporters. A waypoint names the workload of the pod that answered, as a sidecar does.
+impl Observer for Gateway {
+    fn series(&self, model: &Model) -> Series {
+        reported("=\"source\"", model)
+    }
+
+    fn named(&self) -> Named {
+        Named::Workloads
+    }
+}
+
+/// The series by these reporters. Each of them names the workload of the pod that answered.
 fn reported(by: &str, model: &Model) -> Series {
     let Model {
         namespace, target, ..

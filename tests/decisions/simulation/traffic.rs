@@ -42,7 +42,7 @@ pub struct Traffic {
     pub coming: Vec<f64>,
     /// Proxies do not follow the weight of the canary.
     pub ignores_weights: bool,
-    /// The reporter of the requests. A waypoint has the labels of its own two pods, and each gets the same share of a version's requests.
+    /// The reporter of the requests. A waypoint or a gateway has the labels of its own two pods, and each gets the same share of a version's requests.
     pub reporter: &'static str,
     /// The requests of both versions until each second.
     pub counted: Vec<(i64, f64, f64)>,
@@ -149,7 +149,7 @@ impl Traffic {
         let (canary, primary) = self.until(time - offset.parse::<i64>().unwrap());
         let all = if is_canary { canary } else { primary };
         let pods: &[&str] = match (self.reporter, is_canary) {
-            ("waypoint", _) => &WAYPOINT_PODS,
+            ("waypoint" | "source", _) => &WAYPOINT_PODS,
             (_, true) => &CANARY_PODS,
             (_, false) => &PRIMARY_PODS,
         };

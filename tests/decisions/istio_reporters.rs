@@ -1,4 +1,4 @@
-//! Istio's ambient mode: pods have no sidecar, and the waypoint of their Service reports the requests.
+//! Pods without a sidecar: in Istio's ambient mode the waypoint of their Service reports the requests, or else the gateway that sends them.
 
 use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
 use serde_json::json;
@@ -10,12 +10,31 @@ use super::{
     simulation::{Simulation, Traffic, release_of},
 };
 
+const AMBIENT: &str = "flagger-rs.github.io/istio-ambient";
+const GATEWAY: &str = "flagger-rs.github.io/istio-gateway";
+
 /// Traffic through a waypoint.
 fn ambient() -> Traffic {
     Traffic {
         reporter: "waypoint",
         ..Traffic::of(200.0)
     }
+}
+
+/// Traffic through a gateway, whose reports the user asks for.
+fn through_gateway(traffic: Traffic) -> Simulation {
+    let mut sim = compared(Traffic {
+        reporter: "source",
+        ..traffic
+    });
+    annotate(&mut sim, GATEWAY, "true");
+    sim
+}
+
+fn annotate(sim: &mut Simulation, name: &str, value: &str) {
+    let annotations = &mut sim.snapshot.canary.metadata.annotations;
+    let annotations = annotations.get_or_insert_default();
+    annotations.insert(name.to_owned(), value.to_owned());
 }
 
 fn compared(traffic: Traffic) -> Simulation {
@@ -43,29 +62,61 @@ fn a_bad_version_behind_one_pod_of_its_waypoint_is_rolled_back() {
     assert!(verdict(&sim).starts_with(sentence), "{}", verdict(&sim));
 }
 
+#[test]
+fn a_good_version_without_sidecars_is_promoted_by_the_counts_of_the_gateway() {
+    let mut sim = through_gateway(Traffic::of(200.0));
+    sim.run_until(CanaryPhase::Succeeded);
+    assert_eq!(sim.routed, [10, 20, 30, 40, 50, 0], "{}", sim.transcript());
+}
+
+/// The failures are reported by one pod of the gateway, which is no pod of the canary.
+#[test]
+fn a_bad_version_without_sidecars_is_rolled_back_by_the_counts_of_the_gateway() {
+    let mut sim = through_gateway(Traffic {
+        canary_fails: 0.05,
+        one_pod_fails: true,
+        ..Traffic::of(200.0)
+    });
+    sim.run_until(CanaryPhase::Failed);
+    assert_eq!(sim.routed, [10, 0], "{}", sim.transcript());
+    let sentence = "Regression The canary is worse than the primary: request-success-rate: ";
+    assert!(verdict(&sim).starts_with(sentence), "{}", verdict(&sim));
+}
+
+/// A gateway reports the requests that a sidecar reports, too.
+#[test]
+fn without_the_annotation_no_request_is_counted_by_a_gateway() {
+    let mut sim = compared(Traffic {
+        reporter: "source",
+        ..Traffic::of(200.0)
+    });
+    until(&mut sim, |sim| sim.canary_weight() == 10);
+    sim.run(300);
+    assert_eq!(sim.routed, [10], "{}", sim.transcript());
+}
+
 /// The annotation, the provider, and the reporter that thresholds ask for; none if they do not ask Istio.
 #[test]
-fn thresholds_ask_for_waypoints_only_if_the_user_says_so() {
+fn thresholds_ask_for_waypoints_and_gateways_only_if_the_user_says_so() {
+    let (sidecar, waypoint, gateway) = ("destination", "waypoint", "source");
     for (annotation, provider, reporter) in [
-        (None, "istio", Some("reporter=\"destination\", ")),
-        (Some("false"), "istio", Some("reporter=\"destination\", ")),
-        (Some("true"), "istio", Some("reporter=\"waypoint\", ")),
+        (None, "istio", Some(sidecar)),
+        (Some((AMBIENT, "false")), "istio", Some(sidecar)),
+        (Some((AMBIENT, "true")), "istio", Some(waypoint)),
+        (Some((GATEWAY, "false")), "istio", Some(sidecar)),
+        (Some((GATEWAY, "true")), "istio", Some(gateway)),
         (None, "gatewayapi:v1", None),
-        (
-            Some("true"),
-            "gatewayapi:v1",
-            Some("reporter=\"waypoint\", "),
-        ),
+        (Some((AMBIENT, "true")), "gatewayapi:v1", Some(waypoint)),
+        (Some((GATEWAY, "true")), "gatewayapi:v1", Some(gateway)),
     ] {
         for name in BOTH {
             let metrics = json!([{"name": name, "thresholdRange": {"min": 1}}]);
             let service = json!({"port": 9898, "gatewayRefs": [{"name": "gateway"}]});
             let mut sim = release_of(json!({"provider": provider, "service": service,
                 "analysis": {"stepWeight": 50, "metrics": metrics}}));
-            let annotations = &mut sim.snapshot.canary.metadata.annotations;
-            let annotations = annotations.get_or_insert_default();
-            let key = "flagger-rs.github.io/istio-ambient".to_owned();
-            annotations.extend(annotation.map(|value| (key, value.to_owned())));
+            if let Some((name, value)) = annotation {
+                annotate(&mut sim, name, value);
+            }
             let query = loop {
                 sim.reconcile();
                 if let Some(query) = asked(&sim) {
@@ -73,7 +124,9 @@ fn thresholds_ask_for_waypoints_only_if_the_user_says_so() {
                 }
             };
             let text = query.text();
-            let asks = reporter.map_or(!text.contains("reporter"), |it| text.contains(it));
+            let asks = reporter.map_or(!text.contains("reporter"), |it| {
+                text.contains(&format!("reporter=\"{it}\", "))
+            });
             assert!(asks, "{annotation:?} {provider}: {text}");
         }
     }

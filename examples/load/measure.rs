@@ -207,7 +207,9 @@ impl Lab {
     }
 
     async fn new_revisions(&mut self) {
-        let count = (self.size.canaries / 10).clamp(1, 200);
+        // A tenth of a thousand canaries, and 500 of 20,000.
+        let most = (self.size.canaries / 40).max(200);
+        let count = (self.size.canaries / 10).clamp(1, most);
         let acknowledged = workloads::release(&self.client, 10..10 + count, "2").await;
         sleep(Duration::from_secs(5)).await;
         let mut took: Vec<f64> = Vec::new();

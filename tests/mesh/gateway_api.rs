@@ -1,7 +1,7 @@
 //! Releases with routes of the user (`routeRefs`) on two implementations of Gateway API. A client sends 200 requests a second through an
 //! HTTPRoute, and ghz makes 100 calls a second through a GRPCRoute, from before the Canary exists until after its deletion. None is lost. The
 //! operator changes two weights in each route and nothing else, and at the end the routes are as their user wrote them. On Istio, a third route
-//! belongs to a Service, and a pod with a sidecar calls it.
+//! belongs to a Service, and a pod with a sidecar calls it. At the end, `grpc_switch.rs` changes the kind of a route.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use testbed::{Cell, binaries, cell::forward::PortForward, wait::until};
 
 use crate::{
-    grpc, overlay,
+    grpc, grpc_switch, overlay,
     rig::{Observation, Rig, THREE_ONE_ZERO, cell, read},
 };
 
@@ -68,6 +68,7 @@ async fn story(on: Implementation) {
         grpc::interrupt(&story.rig).await;
     };
     tokio::join!(calls, canary);
+    grpc_switch::no_call_is_lost(&story.rig, &address, on.namespace()).await;
     story.rig.end();
 }
 

@@ -12,11 +12,23 @@ pub const PER_SECOND: u64 = 100;
 
 /// Calls `grpc.health.v1.Health/Check` of a host at this address of the cell, until [`interrupt`]. Checks that each call succeeded.
 pub async fn no_call_fails(rig: &Rig, address: &str, host: &str) {
+    // It waits for the calls in flight when it is interrupted.
+    let end = ["--duration=1h", "--duration-stop=wait", "--concurrency=5"];
+    let report = calls(rig, address, host, &end).await.unwrap();
+    let (count, statuses) = (&report["count"], &report["statusCodeDistribution"]);
+    let errors = &report["errorDistribution"];
+    eprintln!("  gRPC: {count} calls, {statuses}");
+    assert!(count.as_u64().unwrap() > 0);
+    assert_eq!(statuses["OK"], *count, "{statuses}, {errors}");
+}
+
+/// Calls until this end. Returns the client's report.
+pub async fn calls(rig: &Rig, address: &str, host: &str, end: &[&str]) -> Result<Value, String> {
     let set = tokio::task::spawn_blocking(|| binaries::find_or_build(&[binaries::LOAD]));
     let set = set.await.unwrap().unwrap();
     let proto = file("src/loadtester/health.proto");
     let rate = PER_SECOND.to_string();
-    let command = [
+    let common = [
         set.path("ghz").unwrap().to_str().unwrap(),
         "--insecure",
         "--authority",
@@ -25,23 +37,16 @@ pub async fn no_call_fails(rig: &Rig, address: &str, host: &str) {
         "grpc.health.v1.Health/Check",
         "--proto",
         proto.to_str().unwrap(),
-        // It waits for the calls in flight when it is interrupted.
-        "--duration=1h",
-        "--duration-stop=wait",
         "--timeout=60s",
-        "--concurrency=5",
         "--rps",
         &rate,
         "--format=json",
         address,
     ];
-    let report = rig.cell.on_node(&command).await.unwrap();
-    let report: Value = serde_json::from_str(&report).unwrap();
-    let (count, statuses) = (&report["count"], &report["statusCodeDistribution"]);
-    let errors = &report["errorDistribution"];
-    eprintln!("  gRPC: {count} calls, {statuses}");
-    assert!(count.as_u64().unwrap() > 0);
-    assert_eq!(statuses["OK"], *count, "{statuses}, {errors}");
+    let command = [&common[..1], end, &common[1..]].concat();
+    let report = rig.cell.on_node(&command).await;
+    let report = report.map_err(|error| error.to_string())?;
+    serde_json::from_str(&report).map_err(|error| error.to_string())
 }
 
 /// Ends the client.

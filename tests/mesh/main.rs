@@ -24,6 +24,7 @@ mod counting;
 mod files;
 mod gateway_api;
 mod grpc;
+mod grpc_switch;
 mod monitoring;
 mod overlay;
 mod prometheus;

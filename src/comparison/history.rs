@@ -36,11 +36,12 @@ pub fn neighbours(blocks: &[Counts]) -> Vec<Neighbours> {
     (1..blocks.len()).map(pair).collect()
 }
 
-/// The requests since the rate has changed for the last time; all requests if it has not.
+/// The requests since the rate has changed for the last time; all requests if it has not. It is known from five blocks at least.
 pub fn since_change(blocks: &[Counts]) -> Counts {
-    let pairs = neighbours(blocks);
-    let last = pairs.iter().rposition(|pair| pair.is_change);
-    total(&used(blocks)[last.map_or(0, |before| before + 1)..])
+    let (used, pairs) = (used(blocks), neighbours(blocks));
+    let known = pairs.iter().take(used.len().saturating_sub(LASTING));
+    let last = known.enumerate().filter(|(_, pair)| pair.is_change).last();
+    total(&used[last.map_or(0, |(before, _)| before + 1)..])
 }
 
 fn used(blocks: &[Counts]) -> Vec<Counts> {
@@ -54,13 +55,15 @@ fn total(blocks: &[Counts]) -> Counts {
         .fold(Counts::NONE, |sum, block| sum.and(*block))
 }
 
-/// Whether a difference at this block lasts: the blocks after it differ from those before by at least half as much. A burst in one block, or
-/// across the end of a block, moves the sums of five blocks less. At both ends of the hour it is not known, and counts as no.
+/// Whether a difference at this block lasts: the blocks after it differ from those before by more than half as much. A burst in one block, or
+/// across the end of a block, moves the sums of five blocks less. Near an end of the hour, on one side there are fewer than five blocks, so
+/// that a burst in the first or the last block is taken for a change; it is one of many, if requests come in bursts.
 fn lasts(blocks: &[Counts], at: usize, difference: f64) -> bool {
-    if at < LASTING || blocks.len() < at + LASTING {
+    let before = &blocks[at.saturating_sub(LASTING)..at];
+    let after = &blocks[at..blocks.len().min(at + LASTING)];
+    if before.len().max(after.len()) < LASTING {
         return false;
     }
-    let (before, after) = (&blocks[at - LASTING..at], &blocks[at..at + LASTING]);
     let lasting = total(after).rate() - total(before).rate();
-    lasting.abs() >= difference.abs() / 2.0 && lasting * difference > 0.0
+    lasting.abs() > difference.abs() / 2.0 && lasting * difference > 0.0
 }

@@ -199,6 +199,10 @@ fn a_rate_that_changes_and_stays_is_no_dispersion_and_short_bursts_are() {
         [repeat(20, 10), repeat(20, 300)].concat(),
         // A rolling update takes some minutes.
         [repeat(20, 10), vec![90, 160, 230], repeat(20, 300)].concat(),
+        // The application is young.
+        [repeat(1, 10), vec![150], repeat(5, 300)].concat(),
+        // The release before ended a minute ago.
+        [repeat(20, 10), repeat(1, 300)].concat(),
         // A worse version that was replaced.
         [repeat(20, 10), repeat(8, 300), repeat(20, 10)].concat(),
         (0..60).map(|minute| 100 + 2 * minute).collect(),
@@ -210,8 +214,9 @@ fn a_rate_that_changes_and_stays_is_no_dispersion_and_short_bursts_are() {
     let bursts = [
         [repeat(30, 10), vec![100], repeat(30, 10)].concat(),
         [repeat(30, 10), vec![60, 60], repeat(30, 10)].concat(),
-        [vec![100], repeat(30, 10)].concat(),
-        [repeat(30, 10), vec![100]].concat(),
+        [vec![10, 100], repeat(30, 10)].concat(),
+        [repeat(30, 10), vec![100, 10]].concat(),
+        vec![10, 100, 10, 10],
     ];
     for rates in bursts {
         let dispersion = dispersion::of_bursts(&minutes(&rates));

@@ -120,14 +120,14 @@ async fn late_writes_of_a_former_leader_change_nothing() {
 }
 
 /// The operator of a scenario, behind its proxy.
-struct Behind<'a> {
+pub struct Behind<'a> {
     scenario: &'a Scenario<'a>,
-    proxy: Proxy,
+    pub proxy: Proxy,
     name: String,
 }
 
 impl<'a> Behind<'a> {
-    async fn proxy(scenario: &'a Scenario<'a>, name: &str) -> Result<Self, String> {
+    pub async fn proxy(scenario: &'a Scenario<'a>, name: &str) -> Result<Self, String> {
         let name = format!("{}-{name}", scenario.ns);
         let proxy = scenario.rig.proxy(&name).await?;
         Ok(Self {
@@ -137,7 +137,7 @@ impl<'a> Behind<'a> {
         })
     }
 
-    async fn launch(&self, args: &[&str]) -> Result<Operator, String> {
+    pub async fn launch(&self, args: &[&str]) -> Result<Operator, String> {
         let namespace = format!("-namespace={}", self.scenario.ns);
         let mut all = vec![namespace.as_str()];
         all.extend(args);
@@ -147,12 +147,12 @@ impl<'a> Behind<'a> {
     }
 
     /// The requests after the first `before` of the log.
-    fn since(&self, before: usize) -> Vec<LoggedRequest> {
+    pub fn since(&self, before: usize) -> Vec<LoggedRequest> {
         self.proxy.log().split_off(before)
     }
 }
 
-fn two_steps() -> serde_json::Value {
+pub fn two_steps() -> serde_json::Value {
     json!({"stepWeight": 20, "maxWeight": 40})
 }
 
@@ -175,7 +175,15 @@ async fn undisturbed(s: Scenario<'_>) -> Result<(Vec<LoggedRequest>, Vec<String>
     s.phase("Succeeded").await?;
     same_end(&s, &traffic, rows).await?;
     let asked = behind.since(before);
-    for asked in &asked {
+    none_is_superfluous(&asked)?;
+    operator.terminate().await.map_err(text)?;
+    let writes = asked.into_iter().filter(LoggedRequest::is_write).collect();
+    Ok((writes, events(&s).split_off(lines)))
+}
+
+/// The requests of a release of two steps are those that it needs, and none is refused.
+pub fn none_is_superfluous(asked: &[LoggedRequest]) -> Outcome {
+    for asked in asked {
         eprintln!("    {asked}");
     }
     let of_release = asked.iter().filter(|asked| asked.verb != "watch");
@@ -203,10 +211,7 @@ async fn undisturbed(s: Scenario<'_>) -> Result<(Vec<LoggedRequest>, Vec<String>
     let refused = asked
         .iter()
         .find(|asked| asked.code.is_none_or(|code| code >= 300));
-    ensure(refused.is_none(), format!("{refused:?}"))?;
-    operator.terminate().await.map_err(text)?;
-    let writes = asked.into_iter().filter(LoggedRequest::is_write).collect();
-    Ok((writes, events(&s).split_off(lines)))
+    ensure(refused.is_none(), format!("{refused:?}"))
 }
 
 /// Kills the operator at the n-th write of a release, before or after that write is done, and starts it again.

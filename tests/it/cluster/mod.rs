@@ -50,6 +50,7 @@ mod routes;
 mod scalers;
 mod scenario;
 mod services;
+mod slow;
 mod survival;
 mod takeover;
 mod traefik;

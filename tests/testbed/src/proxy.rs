@@ -45,6 +45,8 @@ pub enum Fault {
     Close,
     /// The request is not forwarded, and answered with this status.
     Answer(u16),
+    /// The request is forwarded after this time.
+    Late(Duration),
     /// The request freezes the proxy, as [`Proxy::freeze`] does, and is forwarded at the thaw.
     Freeze,
     /// The answer stops, and the connection stays open. Applies to answers under way too.
@@ -297,6 +299,10 @@ impl Shared {
                 happened();
                 self.passes(age).await;
             }
+            Some(Fault::Late(time)) => {
+                happened();
+                tokio::time::sleep(time).await;
+            }
             None | Some(Fault::Swallow | Fault::Close | Fault::Stall) => {}
         }
         let answer = self.forward(request).await?;
@@ -309,7 +315,7 @@ impl Shared {
                 happened();
                 return Err("closed as planned".into());
             }
-            None | Some(Fault::Hold | Fault::Freeze | Fault::Answer(_) | Fault::Stall) => {}
+            _ => {}
         }
         self.passes(age).await;
         self.answered(number, answer.status().as_u16());
@@ -380,9 +386,12 @@ impl Shared {
 fn refuse(code: u16) -> Result<Response<Body>, Closed> {
     let status = json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "code": code,
         "reason": StatusCode::from_u16(code)?.canonical_reason().unwrap_or_default().replace(' ', ""), "message": "refused as planned"});
-    let answer = Response::builder()
+    let mut answer = Response::builder()
         .status(code)
         .header("content-type", "application/json");
+    if code == 429 {
+        answer = answer.header("retry-after", "1");
+    }
     Ok(answer.body(Body::from(status.to_string()))?)
 }
 

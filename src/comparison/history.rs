@@ -39,9 +39,9 @@ pub fn neighbours(blocks: &[Counts]) -> Vec<Neighbours> {
 /// The requests since the rate has changed for the last time; all requests if it has not. It is known from five blocks at least.
 pub fn since_change(blocks: &[Counts]) -> Counts {
     let (used, pairs) = (used(blocks), neighbours(blocks));
-    let known = pairs.iter().take(used.len().saturating_sub(LASTING));
-    let last = known.enumerate().filter(|(_, pair)| pair.is_change).last();
-    total(&used[last.map_or(0, |(before, _)| before + 1)..])
+    let known = pairs.len().min(used.len().saturating_sub(LASTING));
+    let last = pairs[..known].iter().rposition(|pair| pair.is_change);
+    total(&used[last.map_or(0, |before| before + 1)..])
 }
 
 fn used(blocks: &[Counts]) -> Vec<Counts> {
